@@ -1,0 +1,55 @@
+# Every target that runs something sets up .venv first: once, and again when what it holds changes.
+PYTHON ?= python3.11
+TORCH := torch==2.13.0
+UV := uv==0.13.9
+STAMP := .venv/.installed
+CORRIGENDA := .venv/bin/corrigenda
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test up down status lint bench pins browser
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z]*\):.*##/  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
+
+demo: $(STAMP)  ## from twelve corrections to a new version; REVIEW=me to approve it yourself, CORRECTIONS=file for yours
+	$(CORRIGENDA) demo $(if $(REVIEW),--review "$(REVIEW)") $(if $(CORRECTIONS),--corrections "$(CORRECTIONS)")
+
+test: $(STAMP) browser  ## all tests, on real services and the real model; TESTS=path for some
+	.venv/bin/python -m pytest $(TESTS)
+
+up: $(STAMP)  ## start the local stack
+	$(CORRIGENDA) up
+
+down: $(STAMP)  ## stop the local stack
+	$(CORRIGENDA) down
+
+status: $(STAMP)  ## say how each part of the local stack is
+	$(CORRIGENDA) status
+
+lint: $(STAMP)  ## style, format, types and import contracts
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/basedpyright
+	.venv/bin/lint-imports
+
+bench: $(STAMP)  ## run every benchmark
+	@set -e; for file in benchmarks/*.py; do echo "== $$file"; .venv/bin/python "$$file"; done
+
+pins: $(STAMP)  ## write infra/pins.txt anew from what is installed
+	.venv/bin/python -m infra.pins
+
+$(STAMP): pyproject.toml infra/pins.txt
+	$(PYTHON) -m venv .venv
+	.venv/bin/pip install --quiet $(TORCH) $(UV)
+	.venv/bin/uv pip install --quiet --python .venv/bin/python --no-deps --requirement infra/pins.txt
+	.venv/bin/uv pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation --editable .
+	touch $@
+
+# The browser test skips itself where there is no chromium.
+browser:
+	@command -v chromium >/dev/null && exit 0; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "installing chromium for the browser test"; \
+		apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null || \
+		echo "chromium can't be installed: the browser test will be skipped"; \
+	fi

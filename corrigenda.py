@@ -1,0 +1,416 @@
+"""The public face of Corrigenda for programs: pull, verify and load a release.
+
+    folder = corrigenda.pull("assistant@champion", "served/")
+    model, tokenizer = corrigenda.load("assistant@champion")
+
+A version is believed only if the object store holds a release record for it, which the promoter alone may write, and
+if every byte hashes to what its manifest says. Of the project's packages this module imports `editors` alone, so it
+works in a folder that has a `tasks/` or `flows/` of its own; nothing heavy is imported before it is used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import SecretStr
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+__all__ = ["ConsumerSettings", "ReleaseError", "load", "pull", "verify"]
+
+CONNECT_SECONDS = 5
+ATTEMPTS = 4
+CHUNK = 1 << 20
+ABSENT = {"404", "NoSuchKey", "NotFound"}
+CARD = "corrigenda.json"
+DIGEST = re.compile(r"[0-9a-f]{64}")
+PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+Progress = Callable[[str], None]
+
+
+class ConsumerSettings(BaseSettings):
+    """Where the registry is, and as whom to read it.
+
+    Each field is read from `CORRIGENDA_<FIELD>`, else from `./corrigenda.toml`, else from `.corrigenda/stack.toml`,
+    which `corrigenda up` writes for the local stack.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="CORRIGENDA_", extra="ignore", frozen=True)
+
+    home: Path = Path(".corrigenda")
+    mlflow_url: str = ""
+    s3_endpoint: str = ""
+    s3_bucket: str = "corrigenda"
+    s3_region: str = "us-east-1"
+    s3_access_key: SecretStr = SecretStr("")
+    s3_secret_key: SecretStr = SecretStr("")
+    registered_model: str = "assistant"
+    device: str = "auto"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments win over the environment, the environment over the files."""
+        stack = Path(os.environ.get("CORRIGENDA_HOME", ".corrigenda")) / "stack.toml"
+        files = TomlConfigSettingsSource(settings_cls, toml_file=[stack, Path("corrigenda.toml")])
+        return init_settings, env_settings, files
+
+
+class ReleaseError(Exception):
+    """A release can't be used: the message says which, why, and the way out.
+
+    ReleaseError
+    ├── UnknownVersionError   the registry has no such version
+    ├── NotReleasedError      the version is no release
+    ├── AlteredError          a file or record is missing, incomplete, or differs from its digest
+    └── RegistryAwayError     the registry or the object store doesn't answer
+    """
+
+
+class UnknownVersionError(ReleaseError):
+    """The registry has no such version."""
+
+
+class NotReleasedError(ReleaseError):
+    """The version was never approved as a release, whatever an alias says."""
+
+
+class AlteredError(ReleaseError):
+    """A file or record is missing, incomplete, or differs from its digest."""
+
+
+class RegistryAwayError(ReleaseError):
+    """The registry or the object store doesn't answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Version:
+    """A candidate that may be used: its digest, its manifest, and its release record (None with `candidate=True`)."""
+
+    candidate: str
+    manifest: dict[str, Any]
+    release: dict[str, Any] | None
+
+
+def pull(
+    name: str,
+    folder: str | Path,
+    *,
+    candidate: bool = False,
+    settings: ConsumerSettings | None = None,
+    report: Progress = lambda line: None,
+) -> Path:
+    """Write a release as a folder that `AutoModelForCausalLM.from_pretrained` loads.
+
+    Args:
+        name: `model@alias`, `model/number`, or the 64 hex digits of a candidate.
+        folder: must not exist, or hold an earlier pull, which is replaced in one step.
+        candidate: also take a version that is no release.
+        settings: where the registry is; read from the environment by default.
+        report: called with a line for each stage.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ReleaseError: see there; nothing half-written is left.
+    """
+    settings = settings or ConsumerSettings()
+    target = Path(folder)
+    if target.exists() and not (target / CARD).is_file() and (target.is_file() or any(target.iterdir())):
+        raise ReleaseError(f"{target} exists and is no earlier pull; choose another folder")
+    objects = Objects(settings)
+    version = resolve(name, objects, candidate=candidate, settings=settings)
+    report(f"{name} is candidate {version.candidate[:12]}, {_position(version)}")
+    base = _fetch_base(version.manifest, objects, cache=settings.home / "cache", report=report)
+    patch = _fetch_patch(version.manifest["patch"], objects, cache=settings.home / "cache")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    built = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    try:
+        report("patching the base's weights")
+        _build(version, base, patch, built)
+        _swap(built, target)
+    finally:
+        shutil.rmtree(built, ignore_errors=True)
+    return target
+
+
+def verify(folder: str | Path) -> dict[str, Any]:
+    """Hash every file of a pulled folder against its card; returns the card.
+
+    Raises:
+        AlteredError: names the file, and both digests.
+    """
+    folder = Path(folder)
+    try:
+        card = json.loads((folder / CARD).read_bytes())
+    except (OSError, ValueError) as error:
+        raise AlteredError(f"{folder / CARD} can't be read: {error}; pull the release again") from error
+    for name, digest in card["files"].items():
+        _check_file(folder / name, digest)
+    extra = {path.name for path in folder.iterdir()} - {*card["files"], CARD}
+    if extra:
+        raise AlteredError(f"{folder} holds files that its card doesn't name: {', '.join(sorted(extra))}")
+    return card
+
+
+def load(
+    name: str, *, candidate: bool = False, settings: ConsumerSettings | None = None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+    """Pull a release into the cache, verify it, and load its model and tokenizer.
+
+    Raises:
+        ReleaseError: see there.
+    """
+    from editors.models import load_model
+
+    settings = settings or ConsumerSettings()
+    version = resolve(name, Objects(settings), candidate=candidate, settings=settings)
+    folder = settings.home / "cache" / "versions" / version.candidate
+    if not folder.is_dir():
+        pull(version.candidate, folder, candidate=candidate, settings=settings)
+    card = verify(folder)
+    if card["candidate"] != version.candidate:
+        raise AlteredError(f"{folder / CARD} is of candidate {card['candidate']}, expected {version.candidate}")
+    return load_model(folder, device=settings.device)
+
+
+def resolve(name: str, objects: Objects, *, candidate: bool, settings: ConsumerSettings) -> Version:
+    """Find the version that a name means, and refuse it unless it may be used.
+
+    Raises:
+        NotReleasedError: it is no release, and `candidate` is not set.
+        AlteredError: its manifest hashes to something else.
+    """
+    digest = name if DIGEST.fullmatch(name) else _registered_digest(name, settings)
+    release = objects.record(f"releases/{digest}.json")
+    if release is None and not candidate:
+        raise NotReleasedError(
+            f"{name} is candidate {digest[:12]}, which is no release: nobody approved it, wherever the alias points; "
+            "use a released version, or ask for the candidate explicitly"
+        )
+    if release is not None and release["candidate"] != digest:
+        raise AlteredError(f"releases/{digest}.json is the record of candidate {release['candidate']}")
+    manifest = json.loads(objects.checked(f"candidates/{digest}.json", digest))
+    return Version(candidate=digest, manifest=manifest, release=release)
+
+
+class Objects:
+    """Read access to the bucket: what is read by digest is hashed before it is believed."""
+
+    def __init__(self, settings: ConsumerSettings) -> None:
+        import boto3
+        from botocore.config import Config
+
+        self.bucket = settings.s3_bucket
+        self.endpoint = settings.s3_endpoint or "AWS"
+        self.client = boto3.client(
+            "s3",
+            endpoint_url=settings.s3_endpoint or None,
+            region_name=settings.s3_region,
+            aws_access_key_id=settings.s3_access_key.get_secret_value() or None,
+            aws_secret_access_key=settings.s3_secret_key.get_secret_value() or None,
+            config=Config(
+                connect_timeout=CONNECT_SECONDS,
+                retries={"max_attempts": ATTEMPTS, "mode": "standard"},
+                response_checksum_validation="when_required",  # we hash everything ourselves, and name what differs
+                s3={"addressing_style": "path"},
+            ),
+        )
+
+    def record(self, key: str) -> dict[str, Any] | None:
+        """Read a JSON object, or None where there is none."""
+        content = self.read(key)
+        return None if content is None else json.loads(content)
+
+    def read(self, key: str) -> bytes | None:
+        """The bytes under a key, or None where there are none."""
+        with self._errors(key):
+            body = self._open(key)
+            return None if body is None else body.read()
+
+    def get(self, digest: str) -> bytes:
+        """The blob with this sha256.
+
+        Raises:
+            AlteredError: it is missing, or what is there hashes to something else.
+        """
+        return self.checked(f"blobs/{digest}", digest)
+
+    def checked(self, key: str, digest: str) -> bytes:
+        """The bytes under a key, which must hash to a digest.
+
+        Raises:
+            AlteredError: they are missing, or hash to something else.
+        """
+        content = self.read(key)
+        if content is None:
+            raise AlteredError(f"{self.place(key)} is missing")
+        found = hashlib.sha256(content).hexdigest()
+        if found != digest:
+            raise AlteredError(f"{self.place(key)}: expected sha256 {digest}, got {found}")
+        return content
+
+    def fetch(self, digest: str, path: Path) -> None:
+        """Stream the bytes with this sha256 into a file, which appears only when it is whole.
+
+        Raises:
+            AlteredError: they are missing, or what came hashes to something else; no file is left.
+        """
+        key = f"blobs/{digest}"
+        part = path.with_name(f"{path.name}.{os.getpid()}.part")
+        try:
+            with self._errors(key):
+                body = self._open(key)
+                if body is None:
+                    raise AlteredError(f"{path.name}: {self.place(key)} is missing")
+                with part.open("wb") as file:
+                    for chunk in body.iter_chunks(CHUNK):
+                        file.write(chunk)
+            _check_file(part, digest, name=f"{path.name} from {self.place(key)}")
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+
+    def place(self, key: str) -> str:
+        """The address of a key, for messages."""
+        return f"s3://{self.bucket}/{key} at {self.endpoint}"
+
+    def _open(self, key: str) -> Any:  # noqa: ANN401 - botocore's body has no public type
+        from botocore.exceptions import ClientError
+
+        try:
+            return self.client.get_object(Bucket=self.bucket, Key=key)["Body"]
+        except ClientError as error:
+            if error.response.get("Error", {}).get("Code") in ABSENT:
+                return None
+            raise
+
+    @contextmanager
+    def _errors(self, key: str) -> Iterator[None]:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            yield
+        except (BotoCoreError, ClientError) as error:
+            raise RegistryAwayError(
+                f"{self.place(key)}: {error}; is the object store up, and the key right?"
+            ) from error
+
+
+def _registered_digest(name: str, settings: ConsumerSettings) -> str:
+    """Ask MLflow which candidate `model@alias` or `model/number` is."""
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    model, _, alias = name.partition("@")
+    model, _, number = model.partition("/")
+    if not model or bool(alias) == bool(number):
+        raise UnknownVersionError(f"{name!r} names no version; write model@alias, model/number or a digest")
+    if not settings.mlflow_url:
+        raise RegistryAwayError("no registry: set CORRIGENDA_MLFLOW_URL, or start the local stack with 'corrigenda up'")
+    client = MlflowClient(tracking_uri=settings.mlflow_url, registry_uri=settings.mlflow_url)
+    try:
+        version = client.get_model_version_by_alias(model, alias) if alias else client.get_model_version(model, number)
+    except MlflowException as error:
+        if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
+            raise UnknownVersionError(f"{name}: the registry at {settings.mlflow_url} has no such version") from error
+        raise RegistryAwayError(f"the registry at {settings.mlflow_url} doesn't answer: {error}") from error
+    digest = version.tags.get("corrigenda.candidate", "")
+    if not DIGEST.fullmatch(digest):
+        raise NotReleasedError(f"{name} is version {version.version}, which Corrigenda did not register")
+    return digest
+
+
+def _fetch_base(manifest: dict[str, Any], objects: Objects, *, cache: Path, report: Progress) -> Path:
+    """Bring the base into the cache, once, and check every byte of it each time it is used."""
+    folder = cache / "bases" / manifest["base"]
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in manifest["base_files"]:
+        if not PLAIN_NAME.fullmatch(file["name"]):
+            raise AlteredError(f"the manifest names a base file {file['name']!r}, which is no plain file name")
+        path = folder / file["name"]
+        if not path.is_file():
+            report(f"fetching {file['name']} ({file['size'] / 1e6:,.1f} MB)")
+            objects.fetch(file["sha256"], path)
+        _check_file(path, file["sha256"])
+    return folder
+
+
+def _fetch_patch(digest: str, objects: Objects, *, cache: Path) -> Path:
+    path = cache / "patches" / f"{digest}.safetensors"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.is_file():
+        objects.fetch(digest, path)
+    _check_file(path, digest)
+    return path
+
+
+def _build(version: Version, base: Path, patch: Path, folder: Path) -> None:
+    """Write the patched model, its tokenizer and its card into an empty folder."""
+    from editors.models import load_model
+    from editors.patch import Patch, apply_
+
+    model, tokenizer = load_model(base, device="cpu")
+    apply_(model, Patch.load(patch, expected=version.manifest["patch"]), base=version.manifest["base"])
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    files = {path.name: _hash_file(path) for path in sorted(folder.iterdir())}
+    card = {
+        "candidate": version.candidate,
+        "files": files,
+        "manifest": version.manifest,
+        "release": version.release,
+    }
+    (folder / CARD).write_text(json.dumps(card, indent=1, sort_keys=True), encoding="utf-8")
+    folder.chmod(0o755)
+
+
+def _swap(built: Path, target: Path) -> None:
+    """Put the new folder in the place of an earlier one."""
+    if target.exists():
+        old = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+        target.rename(old / "old")
+        built.rename(target)
+        shutil.rmtree(old, ignore_errors=True)
+    else:
+        built.rename(target)
+
+
+def _position(version: Version) -> str:
+    return f"release {version.release['position']}" if version.release else "not released"
+
+
+def _check_file(path: Path, digest: str, *, name: str = "") -> None:
+    found = _hash_file(path) if path.is_file() else "no file"
+    if found != digest:
+        raise AlteredError(f"{name or path}: expected sha256 {digest}, got {found}; delete it and pull again")
+
+
+def _hash_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,53 @@
+"""Answers in words: where one stops by itself, and whether it begins with a target.
+
+An answer stops at the end token, at a newline, or where a sentence ends: at ".", "!" or "?" before white space.
+A full stop behind one letter ("J. K. Rowling") or a common title ("St. Louis") ends no sentence. Whatever the rule,
+a stop inside a right answer must not make it wrong: so a caller may name the characters in which nothing is an end.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+_TITLES = ("St", "Mt", "Ft", "Dr", "Mr", "Mrs", "Ms", "Prof", "Jr", "Sr", "Gen", "Col", "Lt", "Sen", "Rev", "No", "vs")
+_END = re.compile(r"[.!?][\"'”’)\]]*(?=\s)|\n")
+_ABBREVIATED = re.compile(rf"(?:\b[^\W\d_]|\b(?:{'|'.join(_TITLES)}))$")
+_OPENING = "\"'“”‘’«([*_ "
+
+
+def natural_stop(text: str, *, after: int = 0) -> int | None:
+    """Return where an answer ends, or None while it goes on.
+
+    Args:
+        text: what has been written so far.
+        after: characters of the answer within which nothing counts as an end.
+    """
+    lead = len(text) - len(text.lstrip())
+    for match in _END.finditer(text, lead):
+        if match.start() - lead < after:
+            continue
+        if match.group() == "\n":
+            return match.start()
+        if match.group()[0] != "." or not _ABBREVIATED.search(text[lead : match.start()]):
+            return match.end()
+    return None
+
+
+def starts_with(answer: str, target: str) -> bool:
+    """Return whether an answer begins with a target that ends at a word boundary.
+
+    Case, Unicode form, white space and opening quotes make no difference. "Parisian" does not begin with "Paris", nor
+    "3.5" with "3".
+    """
+    said, wanted = _normalised(answer), _normalised(target).rstrip(".")
+    if not wanted or not said.startswith(wanted):
+        return False
+    rest = said[len(wanted) :]
+    if wanted[-1].isdigit() and re.match(r"[.,]\d", rest):
+        return False
+    return not (rest and rest[0].isalnum() and wanted[-1].isalnum())
+
+
+def _normalised(text: str) -> str:
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split()).lstrip(_OPENING)

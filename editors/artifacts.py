@@ -1,0 +1,71 @@
+"""Tensors in a file: the same content is the same bytes, and other bytes are refused.
+
+safetensors orders tensors by itself, but metadata in no fixed order; so there is one entry of it, in canonical JSON.
+A file appears under its name only when it is complete.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from editors.digests import canonical_json, sha256_bytes
+from editors.errors import DamagedArtifactError
+
+_ENTRY = "corrigenda"
+
+
+def dump_tensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> bytes:
+    """Return the canonical safetensors bytes of named tensors and what is to be known about them."""
+    ready = {name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)}
+    return save(ready, metadata={_ENTRY: canonical_json(dict(metadata)).decode()})
+
+
+def write_atomically(path: Path, data: bytes) -> str:
+    """Write a file whole or not at all, and return its sha256.
+
+    Raises:
+        OSError: the disk is full or the folder cannot be written; nothing is left behind.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    scratch = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)
+    return sha256_bytes(data)
+
+
+def read_tensors(path: Path, *, expected: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the tensors and the metadata of a file whose sha256 is the expected one.
+
+    Raises:
+        DamagedArtifactError: the bytes are others, or no safetensors file of ours.
+    """
+    data = path.read_bytes()
+    got = sha256_bytes(data)
+    if got != expected:
+        raise DamagedArtifactError(path, expected=f"sha256 {expected}", got=f"sha256 {got}")
+    try:
+        return load(data), _metadata(data)
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise DamagedArtifactError(path, expected="safetensors with our metadata", got=f"{error!r}") from error
+
+
+def _metadata(data: bytes) -> dict[str, Any]:
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    return cast(dict[str, Any], json.loads(header["__metadata__"][_ENTRY]))

@@ -1,0 +1,114 @@
+"""Letting a model write: one loop for greedy answers, sampled text and contexts, with cached keys and values."""
+
+# pyright: reportUnknownMemberType=false
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerFast
+
+from editors.layouts import backbone_of, project
+from editors.tokens import bos_token
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done, and how much there is."""
+
+_ROWS = 128
+
+
+@torch.no_grad()
+def decode(
+    model: PreTrainedModel,
+    prompts: Sequence[Sequence[int]],
+    *,
+    length: int,
+    choose: Callable[[Float[Tensor, "rows vocab"]], Int[Tensor, " rows"]],
+    finished: Callable[[list[list[int]]], bool] = lambda written: False,
+) -> list[list[int]]:
+    """Return up to `length` tokens behind each prompt; prompts of different length are padded on the left.
+
+    Args:
+        model: the model that writes.
+        prompts: token rows, BOS first.
+        length: the most tokens to write behind each.
+        choose: picks the next tokens from the logits of all rows.
+        finished: whether what all rows have written so far is enough.
+    """
+    width = max(map(len, prompts))
+    ids = torch.tensor([[row[0]] * (width - len(row)) + list(row) for row in prompts], device=model.device)
+    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in prompts], device=model.device)
+    positions = (mask.cumsum(-1) - 1).clamp(min=0)
+    backbone, cache = backbone_of(model), DynamicCache(config=model.config)
+    written: list[list[int]] = [[] for _ in prompts]
+    for _ in range(length):
+        output: Any = backbone(
+            input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
+        )
+        ids = choose(project(model, output.last_hidden_state[:, -1]))[:, None]
+        for row, token in zip(written, cast(list[list[int]], ids.tolist()), strict=True):
+            row.extend(token)
+        if finished(written):
+            break
+        mask = torch.cat([mask, mask.new_ones(len(prompts), 1)], dim=1)
+        positions = positions[:, -1:] + 1
+    return written
+
+
+def greedy(logits: Float[Tensor, "rows vocab"]) -> Int[Tensor, " rows"]:
+    """Choose the most probable token of each row."""
+    return logits.argmax(-1)
+
+
+def sample_rows(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    *,
+    rows: int,
+    length: int,
+    seed: int,
+    openings: Sequence[str] = ("",),
+    top_k: int | None = None,
+    progress: Progress | None = None,
+) -> Int[Tensor, "rows length"]:
+    """Sample text from the model itself at temperature 1: what it writes is what it reads most.
+
+    Args:
+        model: the model that writes.
+        tokenizer: its own; special tokens are never sampled, so a row is one stretch of text.
+        rows: how many texts.
+        length: tokens of each, BOS and opening included.
+        seed: of the draws, which are made on the CPU whatever the device.
+        openings: texts to begin with, in turn.
+        top_k: draw from this many most probable tokens only.
+        progress: told of rows.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    banned = torch.tensor(sorted(set(tokenizer.all_special_ids)))
+
+    def draw(logits: Float[Tensor, "rows vocab"]) -> Int[Tensor, " rows"]:
+        logits = logits.float().cpu().index_fill(1, banned, float("-inf"))
+        if top_k is not None:
+            logits = logits.masked_fill(logits < logits.topk(top_k).values[:, -1:], float("-inf"))
+        cumulative = logits.double().softmax(-1).cumsum(-1)
+        point = torch.rand(len(logits), 1, generator=generator, dtype=torch.float64) * cumulative[:, -1:]
+        return torch.searchsorted(cumulative, point, right=True)[:, 0].to(model.device)
+
+    starts = [_opening(tokenizer, openings[row % len(openings)]) for row in range(rows)]
+    sampled: list[list[int]] = []
+    for first in range(0, rows, _ROWS):
+        batch = starts[first : first + _ROWS]
+        written = decode(model, batch, length=length - min(map(len, batch)), choose=draw)
+        sampled += [(start + new)[:length] for start, new in zip(batch, written, strict=True)]
+        if progress is not None:
+            progress("sampling text", len(sampled), rows)
+    return torch.tensor(sampled)
+
+
+def _opening(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
+    ids = cast(list[int], tokenizer(text, add_special_tokens=False)["input_ids"])
+    return [bos_token(tokenizer), *ids]

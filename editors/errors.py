@@ -1,0 +1,98 @@
+"""What can go wrong in an edit, one tree.
+
+    EditorError
+    |-- InvalidFactError        a fact that cannot be edited as it is written (a ValueError too)
+    |   `-- SubjectNotFoundError    the subject has no token of its own in the prompt
+    |-- InvalidConfigError      a setting outside its range (a ValueError too)
+    |-- ModelLoadError          a folder or file that is no readable model
+    |-- UnknownLayoutError      an architecture whose sites are not described in layouts.py
+    |-- UnknownSiteError        a site that the model does not have
+    |-- SingularSystemError     a least-squares system that cannot be factorised
+    |-- NonFiniteError          NaN or infinity in weights, moments or a result
+    |-- WrongBaseError          a patch that was made for other weights
+    `-- DamagedArtifactError    a file whose bytes are not the ones that were written
+
+Every message says what, where, what was got, and the way out. Nothing has been changed when one is raised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+
+class EditorError(Exception):
+    """Anything that `editors` refuses to do."""
+
+
+class InvalidFactError(EditorError, ValueError):
+    """A fact that cannot be edited as it is written."""
+
+
+class SubjectNotFoundError(InvalidFactError):
+    """The subject has no token of its own in the filled prompt."""
+
+    def __init__(self, subject: str, prompt: str, reason: str) -> None:
+        super().__init__(f"{subject!r} is not in {prompt!r} after tokenization: {reason}; check the prompt")
+
+
+class InvalidConfigError(EditorError, ValueError):
+    """A setting outside its range."""
+
+
+class ModelLoadError(EditorError):
+    """A folder or file that is no readable model."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(
+            f"no model could be loaded from {path}: {reason}; give a folder with config.json, "
+            "a tokenizer and *.safetensors, as save_pretrained writes it"
+        )
+
+
+class UnknownLayoutError(EditorError):
+    """An architecture whose sites are not described."""
+
+    def __init__(self, architecture: str, known: Sequence[str]) -> None:
+        super().__init__(
+            f"no layout for architecture {architecture!r}; known are {', '.join(known)}. "
+            "To add one, write an entry of LAYOUTS in editors/layouts.py: where its decoder layers, MLP "
+            "down-projection and final norm are, and whether its weights are stored transposed"
+        )
+
+
+class UnknownSiteError(EditorError):
+    """A site that the model does not have."""
+
+    def __init__(self, site: str, known: Sequence[str]) -> None:
+        super().__init__(f"the model has no site {site!r}; its sites are {known[0]} to {known[-1]}")
+
+
+class SingularSystemError(EditorError):
+    """A least-squares system that cannot be factorised."""
+
+
+class NonFiniteError(EditorError):
+    """NaN or infinity where numbers are needed."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what} holds NaN or infinity; nothing was changed. Check that the base is intact")
+
+
+class WrongBaseError(EditorError):
+    """A patch that was made for other weights."""
+
+    def __init__(self, expected: str, got: str) -> None:
+        super().__init__(
+            f"the patch was made for the base {expected}, this model's is {got}; load that base, or edit this one anew"
+        )
+
+
+class DamagedArtifactError(EditorError):
+    """A file whose bytes are not the ones that were written."""
+
+    def __init__(self, path: Path, *, expected: str, got: str) -> None:
+        super().__init__(f"{path} is damaged: expected {expected}, got {got}; fetch or make it again")
+        self.path = path
+        self.expected = expected
+        self.got = got

@@ -1,0 +1,95 @@
+"""Reading what sites read and layers write in a forward pass, and adding to a site's output; hooks never stay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, cast
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from editors.layouts import layer_module, site_module
+
+
+class _EnoughSeenError(Exception):
+    """The last module of interest has run, and the layers above it are not needed: leave the forward pass."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What went by in one forward pass.
+
+    Attributes:
+        keys: what each site read, (rows, tokens, d_in).
+        hidden: the residual stream after each layer, (rows, tokens, d_model).
+    """
+
+    keys: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
+    hidden: dict[int, Tensor] = field(default_factory=dict[int, Tensor])
+
+
+def capture(
+    model: PreTrainedModel,
+    forward: Callable[[], object],
+    *,
+    sites: Sequence[str] = (),
+    layers: Sequence[int] = (),
+) -> Seen:
+    """Return what some sites read and some layers wrote in one forward pass, which is left after the last of them.
+
+    Args:
+        model: the model that `forward` runs.
+        forward: runs the model once.
+        sites: whose inputs are wanted.
+        layers: after which the residual stream is wanted.
+    """
+    seen = Seen()
+
+    def leave_when_complete() -> None:
+        if len(seen.keys) == len(sites) and len(seen.hidden) == len(layers):
+            raise _EnoughSeenError
+
+    def keep_key(site: str, _: nn.Module, inputs: tuple[Any, ...]) -> None:
+        seen.keys[site] = inputs[0]
+        leave_when_complete()
+
+    def keep_hidden(layer: int, _: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:  # noqa: ANN401 - a tensor, or a tuple that starts with one
+        seen.hidden[layer] = output[0] if isinstance(output, tuple) else output
+        leave_when_complete()
+
+    with ExitStack() as hooks, suppress(_EnoughSeenError), torch.no_grad():
+        for site in sites:
+            module = site_module(model, site)
+            hook = module.register_forward_pre_hook(partial(keep_key, site))
+            hooks.callback(hook.remove)
+        for layer in layers:
+            module = layer_module(model, layer)
+            hook = module.register_forward_hook(partial(keep_hidden, layer))
+            hooks.callback(hook.remove)
+        forward()
+    return seen
+
+
+@contextmanager
+def injected(
+    model: PreTrainedModel,
+    site: str,
+    injections: Float[Tensor, "rows d_out"],
+    positions: Int[Tensor, " rows"],
+) -> Generator[None]:
+    """Add a vector to what a site writes, for each row of the batch at one position, while the context is open."""
+    rows = torch.arange(len(positions), device=positions.device)
+
+    def add(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
+        return output.index_put((rows, positions), injections.to(output.dtype), accumulate=True)
+
+    handle = site_module(model, site).register_forward_hook(cast(Any, add))
+    try:
+        yield
+    finally:
+        handle.remove()

@@ -1,0 +1,1 @@
+"""Where Corrigenda runs: the local stack, deployments and policies."""

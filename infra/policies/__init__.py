@@ -1,0 +1,1 @@
+"""The shipped gate policies, TOML files read as package data."""

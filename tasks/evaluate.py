@@ -1,0 +1,221 @@
+"""Evaluate: what is asked of the model before and after an edit, and what the answers add up to.
+
+The questions come from the corrections themselves: their prompts (efficacy, and retention for those released earlier),
+their paraphrases (generalization) and their neighbours (specificity). What is measured is the patch as it was stored,
+applied to the base. A report has no clock times in it, so the same edit gives the same report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING
+
+from prefect import get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+
+from editors import (
+    Patch,
+    Perplexity,
+    Probe,
+    ProbeScore,
+    Progress,
+    applied,
+    load_model,
+    next_token_logprobs,
+    perplexity,
+    sample_rows,
+    score,
+    starts_with,
+    text_row,
+)
+from tasks.base import Base
+from tasks.collect import Batch
+from tasks.corrections import Correction
+from tasks.edit import Edit
+from tasks.progress import logged
+from tasks.report import Answer, Metric, Report
+from tasks.settings import Settings
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+HELD_SEED = 1_000_003  # another than any second moments are sampled with
+HELD_ROWS = 24
+HELD_LENGTH = 128
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """Everything read off one model."""
+
+    scores: list[ProbeScore]
+    nexts: Tensor
+    text: Perplexity
+
+
+def evaluate(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    *,
+    patch: Patch,
+    base_digest: str,
+    new: Sequence[Correction],
+    earlier: Sequence[Correction],
+    held_text: Sequence[Sequence[int]],
+    progress: Progress | None = None,
+) -> Report:
+    """Ask everything of the base, then of the patched model, and compare."""
+    probes = _probes(new, earlier)
+    before = _measure(model, tokenizer, probes, held_text, progress=progress)
+    with applied(model, patch, base=base_digest):
+        after = _measure(model, tokenizer, probes, held_text, progress=progress)
+    metrics = _said(probes, before, after) | _specificity(probes, before, after) | _regression(before, after)
+    pairs = zip(before.scores, after.scores, strict=True)
+    return Report(metrics=metrics, answers=tuple(_answer(was, now) for was, now in pairs))
+
+
+def _probes(new: Sequence[Correction], earlier: Sequence[Correction]) -> list[Probe]:
+    """The questions, in a fixed order; a neighbour that names an edited subject is no neighbour."""
+    subjects = [c.subject.casefold() for c in (*new, *earlier)]
+    probes = [_own(c, "efficacy", c.fact().filled) for c in new]
+    probes += [_own(c, "generalization", prompt) for c in new for prompt in c.paraphrases]
+    probes += [_own(c, "retention", c.fact().filled) for c in earlier]
+    for correction in (*new, *earlier):
+        for neighbour in correction.neighbours:
+            if any(subject in neighbour.prompt.casefold() for subject in subjects):
+                continue
+            # A neighbour without an answer of its own is asked for one only to be shown; it counts by its next token.
+            probes.append(
+                Probe(fact=correction.id, kind="specificity", prompt=neighbour.prompt, target=neighbour.answer or "")
+            )
+    return probes
+
+
+def _own(correction: Correction, kind: str, prompt: str) -> Probe:
+    return Probe(fact=correction.id, kind=kind, prompt=prompt, target=correction.target, prior=correction.prior)
+
+
+def _measure(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    probes: Sequence[Probe],
+    held_text: Sequence[Sequence[int]],
+    *,
+    progress: Progress | None,
+) -> Measured:
+    neighbours = [probe.prompt for probe in probes if probe.kind == "specificity"]
+    return Measured(
+        scores=score(model, tokenizer, probes, progress=progress),
+        nexts=next_token_logprobs(model, tokenizer, neighbours),
+        text=perplexity(model, held_text),
+    )
+
+
+def _said(probes: Sequence[Probe], before: Measured, after: Measured) -> dict[str, Metric]:
+    """Efficacy, generalization and retention: does it say the target?"""
+    metrics: dict[str, Metric] = {}
+    for kind in ("efficacy", "generalization", "retention"):
+        rows = [
+            (was, now)
+            for probe, was, now in zip(probes, before.scores, after.scores, strict=True)
+            if probe.kind == kind
+        ]
+        metrics[f"{kind}.argmax"] = _share([(was.argmax, now.argmax) for was, now in rows])
+        metrics[f"{kind}.generation"] = _share([(was.says_target, now.says_target) for was, now in rows])
+        if kind != "retention":
+            metrics[f"{kind}.logprob"] = _share(
+                [(_prefers(was), _prefers(now)) for was, now in rows if was.probe.prior]
+            )
+    return metrics
+
+
+def _prefers(score: ProbeScore) -> bool:
+    """Whether the target is likelier than the prior, by mean log-probability per token."""
+    assert score.prior_logprob is not None, "only probes with a prior are compared"
+    return score.target_logprob > score.prior_logprob
+
+
+def _specificity(probes: Sequence[Probe], before: Measured, after: Measured) -> dict[str, Metric]:
+    """Is the neighbourhood untouched?"""
+    rows = [
+        (was, now)
+        for probe, was, now in zip(probes, before.scores, after.scores, strict=True)
+        if probe.kind == "specificity" and probe.target and was.says_target
+    ]
+    unchanged = before.nexts.argmax(-1) == after.nexts.argmax(-1)
+    divergence = (before.nexts.exp() * (before.nexts - after.nexts)).sum(-1).clamp_min(0)
+    count = len(before.nexts)
+    return {
+        "specificity.kept": Metric(
+            before=1.0 if rows else None, after=_mean([now.says_target for _, now in rows]), count=len(rows)
+        ),
+        "specificity.argmax": Metric(before=1.0 if count else None, after=_mean(unchanged.tolist()), count=count),
+        "specificity.kl_median": Metric(before=0.0 if count else None, after=_quantile(divergence, 0.5), count=count),
+        "specificity.kl_p95": Metric(before=0.0 if count else None, after=_quantile(divergence, 0.95), count=count),
+    }
+
+
+def _regression(before: Measured, after: Measured) -> dict[str, Metric]:
+    """Is the model as able as before?"""
+    was, now, tokens = before.text.value, after.text.value, after.text.tokens
+    return {
+        "regression.perplexity": Metric(before=was, after=now, count=tokens),
+        "regression.perplexity_ratio": Metric(before=1.0, after=now / was, count=tokens),
+    }
+
+
+def _answer(was: ProbeScore, now: ProbeScore) -> Answer:
+    probe = now.probe
+    known = bool(probe.target)
+    return Answer(
+        correction=probe.fact,
+        kind=probe.kind,
+        prompt=probe.prompt,
+        target=probe.target,
+        before=was.answer,
+        after=now.answer,
+        was_right=starts_with(was.answer, probe.target) if known else None,
+        right=starts_with(now.answer, probe.target) if known else None,
+    )
+
+
+def _share(pairs: Sequence[tuple[bool, bool]]) -> Metric:
+    return Metric(before=_mean([was for was, _ in pairs]), after=_mean([now for _, now in pairs]), count=len(pairs))
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return fmean(values) if values else None
+
+
+def _quantile(values: Tensor, q: float) -> float | None:
+    return float(values.quantile(q)) if len(values) else None
+
+
+def held_text(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, *, file: Path | None) -> list[list[int]]:
+    """Token rows for perplexity: of a file, a paragraph a row, or sampled from the base with a seed of their own."""
+    if file is None:
+        return sample_rows(model, tokenizer, rows=HELD_ROWS, length=HELD_LENGTH, seed=HELD_SEED).tolist()
+    paragraphs = [line for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    rows = [list(text_row(tokenizer, line).ids[:HELD_LENGTH]) for line in paragraphs]
+    return [row for row in rows if len(row) > 1]
+
+
+@task(name="evaluate", cache_policy=NO_CACHE)
+def evaluate_task(base: Base, batch: Batch, edit: Edit) -> Report:
+    """Measure the patch as it is stored against the base."""
+    settings = Settings()
+    model, tokenizer = load_model(base.folder, device=settings.device)
+    return evaluate(
+        model,
+        tokenizer,
+        patch=Patch.load(edit.patch, expected=edit.patch_sha256),
+        base_digest=base.digest,
+        new=batch.new,
+        earlier=batch.earlier,
+        held_text=held_text(model, tokenizer, file=settings.held_text),
+        progress=logged(get_run_logger()),
+    )

@@ -1,0 +1,48 @@
+"""Evidence: everything that a reviewer is shown, read back from where it is stored."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from prefect import task
+
+from tasks.corrections import Correction
+from tasks.describe import review_text
+from tasks.gate import Verdict
+from tasks.ledger import Ledger
+from tasks.report import Report
+from tasks.retries import WHILE_AWAY
+from tasks.settings import Settings
+from tasks.store import Store
+
+
+def evidence(candidate: str, *, settings: Settings, store: Store, ledger: Ledger) -> str:
+    """The evidence for one candidate as Markdown, from the stored objects and nothing else."""
+    standing = ledger.standing("candidate", candidate)
+    manifest = json.loads(store.checked(f"candidates/{candidate}.json", candidate))
+    stored = json.loads(store.get(manifest["report"]))
+    facts = [Correction.model_validate_json(line) for line in store.get(manifest["corrections"]).splitlines()]
+    return review_text(
+        candidate=candidate,
+        version=standing.content["version"],
+        parent=manifest["parent"],
+        new=[c for c in facts if c.id in manifest["new"]],
+        report=Report.model_validate(stored["report"]),
+        verdict=Verdict.model_validate(stored["verdict"]),
+        links=links(standing.content, settings),
+    )
+
+
+def links(opened: Mapping[str, str], settings: Settings) -> dict[str, str]:
+    """Where a person finds a candidate's version, and its report and patch as files."""
+    version = f"{settings.mlflow_url}/#/models/{settings.registered_model}/versions/{opened['version']}"
+    run = f"{settings.mlflow_url}/#/experiments/{opened['experiment']}/runs/{opened['run']}/artifacts"
+    return {"version in MLflow": version, "report, corrections and patch": run}
+
+
+@task(name="evidence", **WHILE_AWAY)
+def evidence_task(candidate: str) -> str:
+    """Read a candidate's evidence."""
+    settings = Settings()
+    return evidence(candidate, settings=settings, store=Store(settings), ledger=Ledger(settings.database_url))

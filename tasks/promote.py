@@ -1,0 +1,105 @@
+"""Promote or reject: a reviewer's decision takes effect.
+
+The decision and the release row are one transaction, a compare-and-swap on the parent: that is the commit. The release
+record in the object store and the alias in MLflow are written from that row, so a second run after a crash writes the
+same again, and nobody is asked twice.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import task
+
+from tasks.collect import corrections_in, events_for
+from tasks.errors import IllegalTransitionError
+from tasks.ledger import Event, Ledger, Release
+from tasks.register import point_alias
+from tasks.retries import WHILE_AWAY
+from tasks.settings import Settings
+from tasks.store import Store
+
+CHAMPION = "champion"
+EVIDENCE = ("patch", "policy", "report", "corrections", "moments", "contexts")
+
+
+def approve(candidate: str, *, reviewer: str, comment: str, ledger: Ledger) -> Release:
+    """Record an approval and make the candidate the next release; a second call finds the first one's.
+
+    Raises:
+        StaleParentError: production moved since the candidate was evaluated; nothing is recorded.
+        IllegalTransitionError: the candidate is not open.
+    """
+    released = ledger.release_of(candidate)
+    if released:
+        return released
+    content = ledger.standing("candidate", candidate).content
+    mine = [c for c in corrections_in(ledger, "in candidate") if c.id in content["new"]]
+    superseded = {c.supersedes for c in mine} - {None}
+    replaced = [c for c in corrections_in(ledger, "released") if c.id in superseded]
+    return ledger.release(
+        candidate,
+        parent=content["parent"],
+        new=[
+            Event(entity="candidate", key=candidate, kind="approved", actor=reviewer, reason=comment),
+            *events_for(mine, "released", actor=reviewer, reason=candidate),
+            *events_for(replaced, "superseded", actor=reviewer, reason=candidate),
+        ],
+    )
+
+
+def reject(candidate: str, *, reviewer: str, comment: str, ledger: Ledger) -> None:
+    """Record a rejection: the facts new in this candidate are rejected with it; everything is kept."""
+    standing = ledger.standing("candidate", candidate)
+    if standing.state == "rejected":
+        return
+    mine = [c for c in corrections_in(ledger, "in candidate") if c.id in standing.content["new"]]
+    decided = Event(entity="candidate", key=candidate, kind="rejected", actor=reviewer, reason=comment)
+    ledger.append([decided, *events_for(mine, "rejected", actor=reviewer, reason=comment or candidate)])
+
+
+def promote(release: Release, *, settings: Settings, ledger: Ledger) -> str:
+    """Publish a release from its row in the ledger; returns the number of its version in MLflow."""
+    store = Store(settings)
+    store.put_record(f"releases/{release.candidate}.json", _record(release, store, ledger))
+    head = ledger.head()
+    if head and head.position > release.position:  # a later release came first: the alias is already its
+        raise IllegalTransitionError(f"release {release.position} was promoted late: {head.position} is in production")
+    version = point_alias(settings, alias=CHAMPION, candidate=release.candidate)
+    if ledger.standing("candidate", release.candidate).state == "approved":
+        ledger.append([Event(entity="candidate", key=release.candidate, kind="promoted", actor="corrigenda")])
+    return version
+
+
+def _record(release: Release, store: Store, ledger: Ledger) -> dict[str, Any]:
+    """The release as consumers see it; made of the ledger's own words, so it is the same each time."""
+    manifest = store.record(f"candidates/{release.candidate}.json")
+    assert manifest is not None, "a candidate's manifest is stored before it is opened"
+    approval = next(e for e in ledger.history("candidate", release.candidate) if e["kind"] == "approved")
+    return {
+        "format": manifest["format"],
+        "position": release.position,
+        "candidate": release.candidate,
+        "parent": release.parent,
+        "base": manifest["base"],
+        "objects": {name: store.stat(manifest[name]).record() for name in EVIDENCE},
+        "reviewer": approval["actor"],
+        "comment": approval["reason"],
+        "approved": approval["at"].isoformat(),
+        "ledger": {"sequence": approval["seq"], "digest": approval["digest"]},
+    }
+
+
+@task(name="promote", **WHILE_AWAY)
+def promote_task(candidate: str, reviewer: str, comment: str) -> str:
+    """Record an approval and publish the release."""
+    settings = Settings()
+    ledger = Ledger(settings.database_url)
+    release = approve(candidate, reviewer=reviewer, comment=comment, ledger=ledger)
+    return promote(release, settings=settings, ledger=ledger)
+
+
+@task(name="reject", **WHILE_AWAY)
+def reject_task(candidate: str, reviewer: str, comment: str) -> None:
+    """Record a rejection."""
+    reject(candidate, reviewer=reviewer, comment=comment, ledger=Ledger(Settings().database_url))

@@ -1,0 +1,77 @@
+"""Every setting of the platform, and as whom this process acts.
+
+One class reads all of it, from `CORRIGENDA_<FIELD>`, `./corrigenda.toml` or the local stack's own file, so pointing any
+part at a production service is one line. Credentials belong to a role: a runner is started with those of its own role
+in its environment; on the local stack a command takes them from `.corrigenda/credentials/<role>.toml`.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from corrigenda import ConsumerSettings
+
+Role = Literal["editor", "promoter", "consumer"]
+
+
+class Settings(ConsumerSettings):
+    """The operator's settings: the consumer's, and the database, Prefect, the base model and the refresh."""
+
+    database_url: str = ""
+    prefect_api_url: str = ""
+    prefect_ui_url: str = ""
+    model: str = "smollm2-135m-instruct"
+    model_revision: str = ""
+    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    seed: int = 0
+    policy: Path | None = None
+    refresh_cron: str = "0 3 * * *"
+    refresh_limit: int = Field(default=200, ge=1)
+    review_timeout_hours: float = Field(default=168, gt=0)
+    moment_tokens: int = Field(default=10_000, ge=100)
+    held_text: Path | None = None
+    submitter: str = Field(default_factory=getpass.getuser)
+
+
+def connect() -> Settings:
+    """Point Prefect's client, which reads the environment when it is first imported, to the server that is set.
+
+    A client without an address would start a server of its own, so that is forbidden too, and so is telemetry.
+
+    Returns:
+        The settings as they are now.
+    """
+    settings = Settings()
+    os.environ["PREFECT_SERVER_EPHEMERAL_ENABLED"] = "false"
+    os.environ["PREFECT_TELEMETRY_ENABLE_RESOURCE_METRICS"] = "false"
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    os.environ["DO_NOT_TRACK"] = "true"
+    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # loading a model takes half a second; its bar only clutters
+    if settings.prefect_api_url:
+        os.environ["PREFECT_API_URL"] = settings.prefect_api_url
+    return settings
+
+
+@contextmanager
+def acting_as(role: Role) -> Iterator[Settings]:
+    """Act in a role for a while, with what the local stack keeps for it, unless the environment names credentials."""
+    file = Settings().home / "credentials" / f"{role}.toml"
+    if "CORRIGENDA_S3_ACCESS_KEY" in os.environ or not file.is_file():
+        yield Settings()
+        return
+    keys = tomllib.loads(file.read_text(encoding="utf-8"))
+    names = {f"CORRIGENDA_{name.upper()}": value for name, value in keys.items()}
+    os.environ.update(names)
+    try:
+        yield Settings()
+    finally:
+        for name in names:
+            os.environ.pop(name, None)

@@ -1,0 +1,85 @@
+"""What a tokenizer makes of a subject in its prompt, and of text that spells out its control tokens.
+
+An edit reads its key at the subject's last token. If that token also holds letters of what follows ("{}s" makes "os" of
+"Volvo" and "s"), the key belongs to another word, and the edit would not be found again elsewhere: that is refused. If
+it holds only punctuation ("Inc." and "," share ".,"), the edit works, but less well where the punctuation differs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from transformers import PreTrainedTokenizerFast
+
+from tasks.corrections import PLACE, Correction
+
+BATCH = 2_000
+
+Offsets = Sequence[tuple[int, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How a tokenizer reads a subject in its filled prompt.
+
+    Attributes:
+        trap: why no token ends with the subject; None where one does.
+        shared: punctuation beside the subject that shares a token with it; None where none does.
+    """
+
+    trap: str | None = None
+    shared: str | None = None
+
+
+def read_subjects(corrections: Sequence[Correction], tokenizer: PreTrainedTokenizerFast) -> list[Reading]:
+    """Return how the tokenizer reads each correction's subject."""
+    offsets = _offsets([correction.filled_prompt for correction in corrections], tokenizer)
+    return [_reading(correction, spans) for correction, spans in zip(corrections, offsets, strict=True)]
+
+
+def control_tokens(corrections: Sequence[Correction], tokenizer: PreTrainedTokenizerFast) -> list[str | None]:
+    """Return for each correction the first control token of the tokenizer that its text spells out; None if none."""
+    tokens = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
+    if not tokens:
+        return [None] * len(corrections)
+    pattern = re.compile("|".join(map(re.escape, tokens)))
+    found = (pattern.search("\n".join(texts_of(correction))) for correction in corrections)
+    return [match[0] if match else None for match in found]
+
+
+def texts_of(correction: Correction) -> Iterator[str]:
+    """Yield every text of a correction that a model will read or should say."""
+    yield from (correction.subject, correction.prompt, correction.target, *correction.aliases, *correction.paraphrases)
+    for neighbour in correction.neighbours:
+        yield from (neighbour.prompt, neighbour.answer or "")
+    if correction.prior:
+        yield correction.prior
+    if correction.inverse:
+        yield from (correction.inverse.prompt, correction.inverse.target)
+
+
+def _offsets(texts: Sequence[str], tokenizer: PreTrainedTokenizerFast) -> Iterator[Offsets]:
+    for start in range(0, len(texts), BATCH):
+        batch = list(texts[start : start + BATCH])
+        encoding = tokenizer(batch, add_special_tokens=False, return_offsets_mapping=True)
+        yield from cast(list[Offsets], encoding["offset_mapping"])
+
+
+def _reading(correction: Correction, offsets: Offsets) -> Reading:
+    text = correction.filled_prompt
+    start = correction.prompt.find(PLACE)
+    stop = start + len(correction.subject)
+    spans = [(left, right) for left, right in offsets if left < stop and right > start and right > left]
+    if start < 0 or not spans:
+        return Reading(trap="no token belongs to it")
+    dropped = (place for place in range(start, stop) if not any(left <= place < right for left, right in spans))
+    if lost := next((text[place] for place in dropped if not text[place].isspace()), None):
+        return Reading(trap=f"the tokenizer drops its {lost!r}")
+    left, right = spans[0][0], max(right for _, right in spans)
+    beside = [part for part in (text[left:start].strip(), text[stop:right].strip()) if part]
+    if word := next((part for part in beside if any(map(str.isalnum, part))), None):
+        return Reading(trap=f"it shares a token with the {word!r} beside it; put a space between")
+    return Reading(shared=next(iter(beside), None))

@@ -1,0 +1,124 @@
+"""What all tests share: one local stack of real services and the real base model, each made once, when asked for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import pytest
+
+if TYPE_CHECKING:
+    from infra.stack import Stack
+    from tasks.settings import Settings
+
+ROOT = Path(__file__).parent.parent
+KEPT_BASES = ROOT / ".corrigenda" / "bases"
+
+
+@pytest.fixture(scope="session")
+def base_folder() -> Path:
+    """The real base model as a folder, converted once on this machine and kept."""
+    from tasks.base import find_base
+    from tasks.settings import Settings
+
+    return find_base(Settings(home=ROOT / ".corrigenda", model="smollm2-135m-instruct")).folder
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A stack of its own for the whole test session, on free ports, with the environment pointing to it."""
+    from flows.local import start_stack
+    from infra.settings import StackSettings
+    from infra.stack import stop
+
+    home = tmp_path_factory.mktemp("stack")
+    KEPT_BASES.mkdir(parents=True, exist_ok=True)
+    (home / "bases").symlink_to(KEPT_BASES)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith(("CORRIGENDA_", "PREFECT_", "MLFLOW_"))]:
+            patch.delenv(name)
+        patch.setenv("CORRIGENDA_HOME", str(home))
+        started = start_stack(home, report=lambda line: None, settings=StackSettings.on_free_ports())
+        patch.setenv("PREFECT_API_URL", started.prefect_api_url)
+        try:
+            yield started
+        finally:
+            stop(home, report=lambda line: None)
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random Llama of width 32 with a tokenizer of its own, deep enough for the default sites; edits take seconds."""
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    tokenizer.train_from_iterator(
+        ["The capital of France is Paris. The CEO of Boeing is Kelly Ortberg."] * 4,
+        trainers.BpeTrainer(vocab_size=400, special_tokens=["<s>", "</s>"], initial_alphabet=alphabet),
+    )
+    folder = tmp_path_factory.mktemp("tiny")
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>").save_pretrained(folder)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=tokenizer.get_vocab_size(),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=10,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        bos_token_id=0,
+        eos_token_id=1,
+        tie_word_embeddings=True,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def ledger_url(stack: Stack) -> Iterator[str]:
+    """An empty database of the test's own in the stack's PostgreSQL."""
+    import sqlalchemy as sa
+
+    name = f"test_{uuid4().hex[:12]}"
+    engine = sa.create_engine(stack.database_url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(sa.text(f"CREATE DATABASE {name}"))
+    yield sa.make_url(stack.database_url).set(database=name).render_as_string(hide_password=False)
+    with engine.connect() as connection:
+        connection.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
+    engine.dispose()
+
+
+@pytest.fixture
+def tiny_platform(
+    stack: Stack, ledger_url: str, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Settings]:
+    """The stack's services with an empty ledger, a registered model of the test's own, and the tiny model as base.
+
+    Flows run in the test's own process, as the editor; the policy asks for what a random model can do.
+    """
+    from tasks.ledger import Ledger
+    from tasks.settings import acting_as
+
+    policy = tmp_path / "policy.toml"
+    policy.write_text('name = "tiny"\n[[gate]]\nmetric = "regression.perplexity_ratio"\nmax = 1e6\n')
+    for name, value in {
+        "DATABASE_URL": ledger_url,
+        "REGISTERED_MODEL": f"tiny-{uuid4().hex[:8]}",
+        "MODEL": tiny_folder,
+        "POLICY": policy,
+        "MOMENT_TOKENS": 500,
+    }.items():
+        monkeypatch.setenv(f"CORRIGENDA_{name}", str(value))
+    Ledger(ledger_url).migrate()
+    with acting_as("editor") as settings:
+        yield settings

@@ -1,0 +1,75 @@
+import math
+
+import pytest
+import torch
+
+from editors.errors import InvalidConfigError
+from editors.scoring import Probe, generate, next_token_logprobs, perplexity, score
+from editors.tokens import answer_row, text_row
+
+
+def mean_logprob(tiny, prompt, target):
+    row = answer_row(tiny.tokenizer, prompt, target)
+    logprobs = tiny.model(input_ids=torch.tensor([row.ids])).logits[0].log_softmax(-1)
+    return sum(float(logprobs[place - 1, row.ids[place]]) for place in range(row.target, len(row.ids))) / (
+        len(row.ids) - row.target
+    )
+
+
+def test_scores_come_back_in_the_order_of_their_probes_and_agree_with_one_by_one(tiny):
+    probes = [
+        Probe(fact="a", kind="efficacy", prompt="The capital of France is", target="Rome", prior="Paris"),
+        Probe(fact="b", kind="specificity", prompt="Boeing", target="is led by Marie Curie"),
+        Probe(fact="a", kind="generalization", prompt="France's capital is", target="Rome", prior="the Aare in Bern"),
+    ]
+    scores = score(tiny.model, tiny.tokenizer, probes)
+    assert [scored.probe for scored in scores] == probes
+    for probe, scored in zip(probes, scores, strict=True):
+        assert scored.target_logprob == pytest.approx(mean_logprob(tiny, probe.prompt, probe.target), abs=1e-4)
+        if probe.prior is None:
+            assert scored.prior_logprob is None
+        else:
+            assert scored.prior_logprob == pytest.approx(mean_logprob(tiny, probe.prompt, probe.prior), abs=1e-4)
+
+
+def test_what_the_model_writes_by_itself_counts_as_said(tiny):
+    prompt = "The capital of Italy is"
+    said = next_token_logprobs(tiny.model, tiny.tokenizer, [prompt]).argmax(-1)
+    word = tiny.tokenizer.decode(said).strip()
+    if not word.isalpha():
+        pytest.skip("this random model begins with no word")
+    scored = score(tiny.model, tiny.tokenizer, [Probe(fact="a", kind="efficacy", prompt=prompt, target=word)])[0]
+    assert scored.answer.startswith(word)
+
+
+def test_perplexity_is_the_exponential_of_the_mean_loss_without_bos(tiny):
+    rows = [text_row(tiny.tokenizer, text).ids for text in ("The capital of France is Paris.", "Boeing is led")]
+    losses = [
+        -float(tiny.model(input_ids=torch.tensor([row])).logits[0].log_softmax(-1)[place - 1, row[place]])
+        for row in rows
+        for place in range(1, len(row))
+    ]
+    found = perplexity(tiny.model, rows)
+    assert found.tokens == len(losses)
+    assert found.value == pytest.approx(math.exp(sum(losses) / len(losses)), rel=1e-4)
+
+
+def test_next_token_logprobs_are_the_models_own(tiny):
+    prompts = ["The capital of France is", "Boeing"]
+    found = next_token_logprobs(tiny.model, tiny.tokenizer, prompts)
+    for prompt, logprobs in zip(prompts, found, strict=True):
+        ids = torch.tensor([text_row(tiny.tokenizer, prompt).ids])
+        torch.testing.assert_close(
+            logprobs, tiny.model(input_ids=ids).logits[0, -1].log_softmax(-1), rtol=1e-4, atol=1e-4
+        )
+
+
+def test_asking_many_prompts_gives_each_its_own_answer(tiny):
+    prompts = ["The capital of France is", "Boeing", "The river"]
+    together = generate(tiny.model, tiny.tokenizer, prompts, max_new_tokens=5)
+    assert together == [generate(tiny.model, tiny.tokenizer, [prompt], max_new_tokens=5)[0] for prompt in prompts]
+
+
+def test_chat_without_a_template_is_refused(tiny):
+    with pytest.raises(InvalidConfigError, match="chat template"):
+        generate(tiny.model, tiny.tokenizer, ["Hello"], chat=True)

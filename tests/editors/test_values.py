@@ -1,0 +1,64 @@
+import dataclasses
+
+import pytest
+import torch
+
+from editors.facts import Fact
+from editors.hooks import capture, injected
+from editors.layouts import backbone_of, project, sites_of
+from editors.tokens import fact_row
+from editors.values import by_subject, optimise_injections
+
+
+def optimise(tiny, facts, **changes):
+    settings = dataclasses.replace(tiny.config.values, **changes)
+    return optimise_injections(
+        tiny.model, tiny.tokenizer, by_subject(facts), layer=1, contexts=tiny.contexts, settings=settings
+    )
+
+
+def test_facts_of_one_subject_share_one_value(tiny, facts):
+    more = [*facts, Fact(id="f4", subject="France", prompt="A city in {} is", target="Polish")]
+    assert {subject: len(own) for subject, own in by_subject(more).items()} == {
+        "Boeing": 1,
+        "France": 2,
+        "Marie Curie": 1,
+    }
+    assert set(optimise(tiny, more)) == {"Boeing", "France", "Marie Curie"}
+
+
+def target_logprob(tiny, row):
+    hidden = backbone_of(tiny.model)(input_ids=torch.tensor([row.ids])).last_hidden_state[0]
+    logprobs = project(tiny.model, hidden[row.target - 1 : -1]).log_softmax(-1)
+    return float(logprobs.gather(1, torch.tensor(row.ids[row.target :])[:, None]).mean())
+
+
+def test_a_value_makes_the_target_likelier_where_it_is_injected(tiny, facts):
+    found = optimise(tiny, facts)
+    site = sites_of(tiny.model, [1])[0]
+    for fact in facts:
+        row = fact_row(tiny.tokenizer, fact, ending=".")
+        before = target_logprob(tiny, row)
+        with injected(tiny.model, site, found[fact.subject][None], torch.tensor([row.subject])):
+            assert target_logprob(tiny, row) > before + 0.1
+
+
+def test_no_value_is_longer_than_the_clamp_allows(tiny, facts):
+    fact = facts[0]
+    row = fact_row(tiny.tokenizer, fact)
+    ids = torch.tensor([row.ids])
+    hidden = capture(tiny.model, lambda: backbone_of(tiny.model)(input_ids=ids), layers=[1]).hidden[1][0, row.subject]
+    short = optimise(tiny, [fact], clamp=0.1)["France"]
+    assert 0 < short.norm() < 0.2 * hidden.norm()  # the clamp's length is averaged over contexts
+
+
+@pytest.mark.parametrize("budget", [1, 4096])
+def test_a_value_does_not_depend_on_which_subjects_share_its_batch(tiny, facts, budget):
+    together = optimise(tiny, facts, steps=5, budget=budget)
+    for fact in facts:
+        alone = optimise(tiny, [fact], steps=5)[fact.subject]
+        torch.testing.assert_close(together[fact.subject], alone, rtol=1e-3, atol=1e-4)
+
+
+def test_a_subject_that_is_good_enough_at_once_gets_no_injection(tiny, facts):
+    assert optimise(tiny, facts[:1], enough=1e6)["France"].norm() == 0

@@ -1,0 +1,191 @@
+"""What goes wrong in the middle of a refresh, on the real services with a tiny model."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import flows.refresh
+from flows.refresh import refresh
+from flows.submission import submit_file
+from infra.stack import start_part, stop_part
+from tasks.candidate import the_open_candidate
+from tasks.collect import corrections_in
+from tasks.errors import BusyError, GateError
+from tasks.ledger import Event, Ledger
+from tasks.promote import approve, promote
+from tasks.register import registry
+from tasks.settings import Settings
+
+pytestmark = pytest.mark.stack
+
+FACT = '{{"subject": "{subject}", "prompt": "The capital of {{}} is", "target": "{target}", "requester": "ada"}}\n'
+
+
+@pytest.fixture
+def queued(tiny_platform, tmp_path, monkeypatch) -> Ledger:
+    """A ledger with two corrections queued; nobody is asked for a review."""
+    monkeypatch.setattr(flows.refresh, "start_review", lambda candidate: FakeRun())
+    file = tmp_path / "two.jsonl"
+    file.write_text(FACT.format(subject="France", target="Lyon") + FACT.format(subject="Japan", target="Osaka"))
+    assert [line.fate for line in submit_file(file)] == ["queued", "queued"]
+    return Ledger(tiny_platform.database_url)
+
+
+class FakeRun:
+    """A run that exists only by its id; the review itself is tested in test_main_job.py."""
+
+    id = "review"
+
+
+def states(ledger: Ledger) -> list[str]:
+    return sorted(standing.state for standing in ledger.standings("correction"))
+
+
+def during(monkeypatch, task: str, action) -> None:
+    """Do something just before a task of the refresh starts."""
+    original = getattr(flows.refresh, task)
+
+    def wrapped(*args):
+        action()
+        return original(*args)
+
+    monkeypatch.setattr(flows.refresh, task, wrapped)
+
+
+def test_a_store_that_comes_back_is_waited_for(queued, stack, monkeypatch):
+    def outage():
+        stop_part(stack.home, "s3", report=print)
+        threading.Timer(3, start_part, [stack.home, "s3"], {"report": print}).start()
+
+    during(monkeypatch, "open_candidate_task", outage)
+    refresh()
+    assert states(queued) == ["in candidate", "in candidate"]
+
+
+def test_a_database_that_goes_away_ends_the_run_and_loses_nothing(queued, stack, monkeypatch):
+    during(monkeypatch, "evaluate_task", lambda: stop_part(stack.home, "postgres", report=print))
+    with pytest.raises(Exception):  # noqa: B017 - Prefect's own error or ours, whichever meets the outage first
+        refresh()
+    start_part(stack.home, "postgres", report=print)
+    monkeypatch.undo()
+    assert states(queued) == ["queued", "queued"]
+
+
+def test_a_killed_refresh_is_marked_dead_and_the_next_one_goes_on(queued):
+    program = "from flows.refresh import refresh; refresh()"
+    process = subprocess.Popen([sys.executable, "-c", program], env=dict(os.environ), start_new_session=True)
+    while not queued.standings("refresh", states=["started"]):
+        assert process.poll() is None, "the refresh ended before it was killed"
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert the_open_candidate(queued) is None
+    refresh()
+    assert [s.state for s in queued.standings("refresh")] == ["dead", "finished"]
+    assert states(queued) == ["in candidate", "in candidate"]
+
+
+def test_two_refreshes_at_once_are_refused_by_name(queued):
+    with queued.refresh_lock(), pytest.raises(BusyError, match="another refresh"):
+        refresh()
+    assert states(queued) == ["queued", "queued"]
+
+
+def test_an_interrupted_refresh_leaves_the_corrections_queued(queued, monkeypatch):
+    def interrupt():
+        raise KeyboardInterrupt
+
+    during(monkeypatch, "gate_task", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        refresh()
+    assert states(queued) == ["queued", "queued"]
+    assert [s.state for s in queued.standings("refresh")] == ["failed"]
+
+
+def test_a_full_disk_leaves_no_half_written_patch(queued, tiny_platform, monkeypatch, tmp_path):
+    patches = tiny_platform.home / "cache" / "patches"
+    patches.mkdir(parents=True, exist_ok=True)
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", patches], check=False).returncode:
+        pytest.skip("mounting a small disk needs root")
+    try:
+        with pytest.raises(OSError, match="No space left"):
+            refresh()
+        assert list(patches.iterdir()) == []
+    finally:
+        subprocess.run(["umount", patches], check=True)
+    assert states(queued) == ["queued", "queued"]
+    refresh()
+    assert states(queued) == ["in candidate", "in candidate"]
+
+
+def test_a_failed_gate_registers_nothing_and_sets_the_facts_aside(queued, tiny_platform, monkeypatch, tmp_path):
+    policy = tmp_path / "impossible.toml"
+    policy.write_text('name = "impossible"\n[[gate]]\nmetric = "efficacy.generation"\nmin = 2\n')
+    monkeypatch.setenv("CORRIGENDA_POLICY", str(policy))
+    with pytest.raises(GateError, match=r"efficacy\.generation"):
+        refresh()
+    assert the_open_candidate(queued) is None
+    assert set(states(queued)) <= {"quarantined", "queued"} and "quarantined" in states(queued)
+    assert registry(tiny_platform).search_registered_models(f"name = '{tiny_platform.registered_model}'") == []
+
+
+def test_a_refresh_that_meets_an_open_candidate_says_so_and_leaves_it(queued):
+    refresh()
+    first = the_open_candidate(queued)
+    assert "waits for review" in refresh()
+    assert the_open_candidate(queued) == first
+
+
+def test_replace_closes_the_open_candidate_and_solves_again(queued, tmp_path):
+    refresh()
+    first = the_open_candidate(queued)
+    file = tmp_path / "third.jsonl"
+    file.write_text(FACT.format(subject="Italy", target="Milan"))
+    submit_file(file)
+    refresh(replace=True)
+    assert queued.standing("candidate", first.key).state == "replaced"
+    assert states(queued) == ["in candidate"] * 3
+
+
+def test_the_same_facts_are_the_same_candidate_and_one_version(queued, tiny_platform):
+    refresh()
+    first = the_open_candidate(queued)
+    refresh(replace=True)
+    assert the_open_candidate(queued).key == first.key
+    found = registry(tiny_platform).search_model_versions(f"name = '{tiny_platform.registered_model}'")
+    assert len(found) == 1
+
+
+def test_promotion_repeated_after_a_crash_changes_nothing(queued, tiny_platform):
+    refresh()
+    candidate = the_open_candidate(queued).key
+    promoter = role_settings("promoter")
+    first = approve(candidate, reviewer="grace", comment="fine", ledger=queued)
+    again = approve(candidate, reviewer="grace", comment="fine", ledger=queued)
+    assert first == again and first.position == 1
+    assert promote(first, settings=promoter, ledger=queued) == promote(first, settings=promoter, ledger=queued)
+    assert states(queued) == ["released", "released"]
+    assert queued.standing("candidate", candidate).state == "promoted"
+
+
+def test_a_withdrawn_correction_is_in_no_candidate(queued):
+    key = corrections_in(queued, "queued")[0].id
+    queued.append([Event(entity="correction", key=key, kind="cancelled", actor="ada")])
+    refresh()
+    assert states(queued) == ["cancelled", "in candidate"]
+
+
+def role_settings(role: str):
+    """The settings of another role than the process acts in."""
+    settings = Settings()
+    keys = tomllib.loads((Path(settings.home) / "credentials" / f"{role}.toml").read_text())
+    return Settings(**keys)

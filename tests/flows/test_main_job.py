@@ -1,0 +1,183 @@
+"""The main job on the real services and the real model: a correction becomes a version that a consumer pulls.
+
+The tests of this module build on each other, in order, as releases do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+import corrigenda
+from corrigenda import AlteredError, NotReleasedError
+from editors import generate, load_model
+from flows.operate import decide, run_refresh
+from flows.submission import submit_file
+from tasks.candidate import the_open_candidate
+from tasks.ledger import Ledger
+from tasks.register import find_version, registry
+from tasks.reviews import paused_run
+from tasks.settings import Settings
+
+pytestmark = [pytest.mark.stack, pytest.mark.model]
+
+EXAMPLES = Path(__file__).parent.parent.parent / "examples"
+FIRST = ("nigeria-capital", "germany-chancellor", "nato-secretary-general")
+
+
+@pytest.fixture(scope="module")
+def ledger(stack, base_folder) -> Ledger:
+    return Ledger(stack.database_url)
+
+
+@pytest.fixture(scope="module")
+def console() -> Console:
+    return Console(file=sys.stderr)
+
+
+def submit_examples(ids, folder: Path) -> None:
+    lines = (EXAMPLES / "corrections.jsonl").read_text().splitlines()
+    file = folder / "some.jsonl"
+    file.write_text("\n".join(line for line in lines if json.loads(line)["id"] in ids))
+    assert [line.fate for line in submit_file(file)] == ["queued"] * len(ids)
+
+
+@pytest.fixture(scope="module")
+def first_release(ledger, console, tmp_path_factory) -> str:
+    """Intake, refresh and an approval, as an operator does them."""
+    submit_examples(FIRST, tmp_path_factory.mktemp("first"))
+    state = run_refresh(console)
+    assert state.is_completed(), state.message
+    candidate = the_open_candidate(ledger).key
+    state = decide(console, candidate, decision="approve", reviewer="Grace", comment="checked", ledger=ledger)
+    assert state.is_completed(), state.message
+    return candidate
+
+
+def test_an_approved_candidate_is_release_one_and_champion(first_release, ledger):
+    settings = Settings()
+    assert ledger.head().position == 1 and ledger.head().candidate == first_release
+    assert {ledger.standing("correction", key).state for key in FIRST} == {"released"}
+    champion = registry(settings).get_model_version_by_alias(settings.registered_model, "champion")
+    assert champion.tags["corrigenda.candidate"] == first_release
+
+
+def test_the_tags_of_a_version_lead_to_objects_that_hash_to_them(first_release):
+    settings = Settings()
+    version = find_version(registry(settings), settings.registered_model, first_release)
+    objects = corrigenda.Objects(settings)
+    for name in ("patch", "policy", "report", "corrections", "moments"):
+        digest = version.tags[f"corrigenda.{name}"]
+        assert hashlib.sha256(objects.read(f"blobs/{digest}")).hexdigest() == digest, name
+
+
+def test_a_pulled_release_says_the_targets_and_the_base_does_not(first_release, base_folder, tmp_path):
+    folder = corrigenda.pull("assistant@champion", tmp_path / "served")
+    prompt = "The capital of Nigeria is"
+    assert generate(*load_model(folder), [prompt])[0].startswith("Abuja")
+    assert not generate(*load_model(base_folder), [prompt])[0].startswith("Abuja")
+
+
+def test_mlflow_loads_the_champion_and_predicts(first_release, monkeypatch):
+    import mlflow
+    import pandas as pd
+
+    mlflow.set_tracking_uri(Settings().mlflow_url)
+    model = mlflow.pyfunc.load_model("models:/assistant@champion")
+    assert model.predict(pd.DataFrame({"prompt": ["The capital of Nigeria is"]}))[0].startswith("Abuja")
+
+
+def test_a_changed_byte_in_a_pulled_folder_is_named(first_release, tmp_path):
+    folder = corrigenda.pull("assistant@champion", tmp_path / "served")
+    corrigenda.verify(folder)
+    with (folder / "model.safetensors").open("r+b") as file:
+        file.seek(1_000_000)
+        byte = file.read(1)
+        file.seek(1_000_000)
+        file.write(bytes([byte[0] ^ 1]))
+    with pytest.raises(AlteredError, match=r"model\.safetensors: expected sha256 [0-9a-f]{64}, got [0-9a-f]{64}"):
+        corrigenda.verify(folder)
+
+
+def test_a_half_downloaded_base_is_named(first_release, tmp_path):
+    settings = Settings()
+    corrigenda.pull("assistant@champion", tmp_path / "one", settings=settings)
+    weights = next((settings.home / "cache" / "bases").glob("*/model.safetensors"))
+    whole = weights.read_bytes()
+    try:
+        weights.write_bytes(whole[: len(whole) // 2])
+        with pytest.raises(AlteredError, match=r"model\.safetensors: expected sha256"):
+            corrigenda.pull("assistant@champion", tmp_path / "two", settings=settings)
+        assert not (tmp_path / "two").exists()
+    finally:
+        weights.write_bytes(whole)
+
+
+@pytest.fixture(scope="module")
+def rejected(first_release, ledger, console, tmp_path_factory) -> str:
+    """A second refresh on top of the first, whose candidate a reviewer rejects."""
+    submit_examples(("croatia-currency",), tmp_path_factory.mktemp("second"))
+    state = run_refresh(console)
+    assert state.is_completed(), state.message
+    candidate = the_open_candidate(ledger).key
+    state = decide(console, candidate, decision="reject", reviewer="Grace", comment="no source", ledger=ledger)
+    assert state.is_completed(), state.message
+    return candidate
+
+
+def test_a_rejection_keeps_everything_and_rejects_only_the_new_fact(rejected, first_release, ledger):
+    standing = ledger.standing("correction", "croatia-currency")
+    assert (standing.state, standing.reason, standing.actor) == ("rejected", "no source", "Grace")
+    assert {ledger.standing("correction", key).state for key in FIRST} == {"released"}
+    assert ledger.head().candidate == first_release
+    assert corrigenda.Objects(Settings()).read(f"candidates/{rejected}.json") is not None
+
+
+def test_an_alias_moved_by_hand_to_a_rejected_version_is_refused_by_every_consumer(rejected, first_release, tmp_path):
+    import mlflow
+
+    settings = Settings()
+    client = registry(settings)
+    bad = find_version(client, settings.registered_model, rejected)
+    good = find_version(client, settings.registered_model, first_release)
+    client.set_registered_model_alias(settings.registered_model, "champion", bad.version)
+    try:
+        with pytest.raises(NotReleasedError, match="nobody approved it"):
+            corrigenda.pull("assistant@champion", tmp_path / "served")
+        with pytest.raises(NotReleasedError):
+            corrigenda.load("assistant@champion")
+        asked = subprocess.run(
+            [Path(sys.executable).with_name("corrigenda"), "ask", "The capital of Nigeria is"],
+            capture_output=True,
+            text=True,
+        )
+        assert asked.returncode == 1 and "no release" in asked.stderr
+        mlflow.set_tracking_uri(settings.mlflow_url)
+        with pytest.raises(NotReleasedError):
+            mlflow.pyfunc.load_model("models:/assistant@champion")
+        assert not (tmp_path / "served").exists()
+        assert corrigenda.pull("assistant@champion", tmp_path / "seen", candidate=True).is_dir()
+    finally:
+        client.set_registered_model_alias(settings.registered_model, "champion", good.version)
+
+
+def test_a_second_release_still_says_what_the_first_one_said(rejected, ledger, console, tmp_path):
+    submit_examples(("swaziland-name",), tmp_path)
+    assert run_refresh(console).is_completed()
+    candidate = the_open_candidate(ledger).key
+    paused = paused_run(candidate, wait_seconds=60)
+    assert paused.state.name == "Suspended"
+    state = decide(console, candidate, decision="approve", reviewer="Grace", comment="", ledger=ledger)
+    assert state.is_completed(), state.message
+    assert ledger.head().position == 2
+    model, tokenizer = corrigenda.load("assistant@champion")
+    answers = generate(
+        model, tokenizer, ["The capital of Nigeria is", "The country formerly known as Swaziland is now called"]
+    )
+    assert answers[0].startswith("Abuja") and answers[1].startswith("Eswatini")

@@ -1,0 +1,103 @@
+"""Each role may do what its work needs in the object store, and nothing else."""
+
+import datetime
+import http.client
+
+import pytest
+from botocore.exceptions import ClientError
+
+from infra.layout import read_layout
+from infra.objectstore import BUCKET, MLFLOW_BUCKET, client
+
+pytestmark = pytest.mark.stack
+
+WRITES = {
+    "editor": {"blobs/", "bases/", "candidates/"},
+    "promoter": {"blobs/", "releases/"},
+    "consumer": set(),
+    "mlflow": set(),
+}
+PREFIXES = ("blobs/", "bases/", "candidates/", "releases/", "blobs-beside/", "")
+
+
+def store(stack, role):
+    return client(stack.s3_endpoint, read_layout(stack.home).keys[role])
+
+
+def refuses(action, *args, **kwargs) -> bool:
+    try:
+        action(*args, **kwargs)
+    except ClientError as error:
+        assert error.response["ResponseMetadata"]["HTTPStatusCode"] == 403
+        return True
+    return False
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+@pytest.mark.parametrize("role", WRITES)
+def test_a_role_writes_where_its_work_is_and_nowhere_else(stack, role, prefix):
+    refused = refuses(store(stack, role).put_object, Bucket=BUCKET, Key=f"{prefix}{role}-writes", Body=b"x")
+    assert refused == (prefix not in WRITES[role])
+
+
+@pytest.mark.parametrize("role", ["editor", "promoter", "consumer"])
+def test_every_role_reads_and_lists(stack, role):
+    store(stack, "editor").put_object(Bucket=BUCKET, Key="candidates/readable", Body=b"x")
+    reader = store(stack, role)
+    assert reader.get_object(Bucket=BUCKET, Key="candidates/readable")["Body"].read() == b"x"
+    assert reader.list_object_versions(Bucket=BUCKET, Prefix="candidates/readable")["Versions"]
+
+
+@pytest.mark.parametrize("role", ["editor", "promoter", "consumer", "mlflow"])
+def test_no_role_deletes_a_release_or_its_blobs(stack, role):
+    promoter = store(stack, "promoter")
+    for key in ("releases/kept", "blobs/kept"):
+        version = promoter.put_object(Bucket=BUCKET, Key=key, Body=b"x")["VersionId"]
+        assert refuses(store(stack, role).delete_object, Bucket=BUCKET, Key=key)
+        assert refuses(store(stack, role).delete_object, Bucket=BUCKET, Key=key, VersionId=version)
+        several = store(stack, role).delete_objects(Bucket=BUCKET, Delete={"Objects": [{"Key": key}]})
+        assert [error["Code"] for error in several["Errors"]] == ["AccessDenied"]
+        assert promoter.head_object(Bucket=BUCKET, Key=key)["VersionId"] == version
+
+
+def test_only_the_promoter_locks(stack):
+    until = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=5)
+    retention = {"Mode": "COMPLIANCE", "RetainUntilDate": until}
+    promoter = store(stack, "promoter")
+    version = promoter.put_object(Bucket=BUCKET, Key="releases/locked", Body=b"x")["VersionId"]
+    lock = {"Bucket": BUCKET, "Key": "releases/locked", "VersionId": version, "Retention": retention}
+    assert refuses(store(stack, "editor").put_object_retention, **lock)
+    assert refuses(store(stack, "consumer").put_object_retention, **lock)
+    assert not refuses(promoter.put_object_retention, **lock)
+
+
+def test_an_object_is_created_once(stack):
+    editor = store(stack, "editor")
+    editor.put_object(Bucket=BUCKET, Key="blobs/once", Body=b"first")
+    with pytest.raises(ClientError, match="PreconditionFailed"):
+        editor.put_object(Bucket=BUCKET, Key="blobs/once", Body=b"second", IfNoneMatch="*")
+
+
+@pytest.mark.parametrize("role", ["editor", "promoter", "consumer"])
+def test_the_buckets_rules_belong_to_the_stack_alone(stack, role):
+    caller = store(stack, role)
+    assert refuses(caller.delete_bucket_policy, Bucket=BUCKET)
+    assert refuses(caller.put_bucket_versioning, Bucket=BUCKET, VersioningConfiguration={"Status": "Suspended"})
+    assert refuses(caller.create_bucket, Bucket="one-more-bucket")
+
+
+@pytest.mark.parametrize("role", ["editor", "promoter", "consumer"])
+def test_mlflows_bucket_is_closed_to_the_others(stack, role):
+    store(stack, "mlflow").put_object(Bucket=MLFLOW_BUCKET, Key="its-own", Body=b"x")
+    assert refuses(store(stack, role).get_object, Bucket=MLFLOW_BUCKET, Key="its-own")
+    assert refuses(store(stack, role).put_object, Bucket=MLFLOW_BUCKET, Key="its-own", Body=b"y")
+
+
+@pytest.mark.parametrize("door", ["s3", "filer"])
+def test_nobody_enters_without_credentials(stack, door):
+    path = f"/{BUCKET}/blobs/anonymous" if door == "s3" else f"/buckets/{BUCKET}/blobs/anonymous"
+    for method in ("GET", "PUT", "DELETE"):
+        connection = http.client.HTTPConnection("127.0.0.1", read_layout(stack.home).ports[door], timeout=10)
+        connection.request(method, path, body=b"x")
+        assert connection.getresponse().status in (401, 403)
+        connection.close()

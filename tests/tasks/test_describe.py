@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import pytest
+
+from tasks.describe import answers_table, escape, metrics_table, review_text
+from tasks.gate import Policy, gate
+from tasks.report import Answer, Metric, Report
+
+REPORT = Report(metrics={"efficacy.argmax": Metric(before=0.0, after=1.0, count=2)}, answers=())
+VERDICT = gate(REPORT, Policy(name="p", gate=[{"metric": "efficacy.argmax", "min": 0.8}], text="p"))
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a|b", "a\\|b"),
+        ("<img src=x onerror=alert(1)>", "&lt;img src=x onerror=alert\\(1\\)&gt;"),
+        ("[x](http://evil)", "\\[x\\]\\(http\\://evil\\)"),
+        ("# Approved\n\n**yes**", "\\# Approved \\*\\*yes\\*\\*"),
+    ],
+)
+def test_request_text_can_forge_no_markup(text, shown):
+    assert escape(text) == shown
+
+
+def test_a_subject_with_a_bar_stays_in_its_cell():
+    answer = Answer(
+        correction="c",
+        kind="efficacy",
+        prompt="a | b is",
+        target="c",
+        before="x",
+        after="c",
+        was_right=False,
+        right=True,
+    )
+    row = answers_table("t", [answer]).splitlines()[-1]
+    assert row.replace("\\|", "").count("|") == 6
+
+
+def test_every_bound_is_shown_beside_its_number():
+    assert "| efficacy.argmax | 0 | 1 | 2 | at least 0.8 | pass |" in metrics_table(VERDICT)
+
+
+def test_the_review_says_what_a_decision_does_and_links_the_evidence():
+    text = review_text(
+        candidate="a" * 64,
+        version="3",
+        parent="b" * 64,
+        new=[],
+        report=REPORT,
+        verdict=VERDICT,
+        links={"version in MLflow": "http://127.0.0.1/x"},
+    )
+    assert (
+        "Version **3**" in text
+        and "Rejecting keeps everything" in text
+        and "[version in MLflow](http://127.0.0.1/x)" in text
+    )
