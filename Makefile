@@ -4,6 +4,8 @@ TORCH := torch==2.13.0
 UV := uv==0.13.9
 STAMP := .venv/.installed
 CORRIGENDA := .venv/bin/corrigenda
+# Threads that spin while they wait slow torch down many times over wherever it shares its cores.
+export OMP_WAIT_POLICY := PASSIVE
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test up down status lint bench pins browser

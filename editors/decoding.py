@@ -28,7 +28,7 @@ def decode(
     *,
     length: int,
     choose: Callable[[Float[Tensor, "rows vocab"]], Int[Tensor, " rows"]],
-    finished: Callable[[list[list[int]]], bool] = lambda written: False,
+    finished: Callable[[int, list[int]], bool] = lambda row, written: False,
 ) -> list[list[int]]:
     """Return up to `length` tokens behind each prompt; prompts of different length are padded on the left.
 
@@ -37,7 +37,7 @@ def decode(
         prompts: token rows, BOS first.
         length: the most tokens to write behind each.
         choose: picks the next tokens from the logits of all rows.
-        finished: whether what all rows have written so far is enough.
+        finished: whether what a row has written so far is enough; it leaves the batch then.
     """
     width = max(map(len, prompts))
     ids = torch.tensor([[row[0]] * (width - len(row)) + list(row) for row in prompts], device=model.device)
@@ -45,16 +45,23 @@ def decode(
     positions = (mask.cumsum(-1) - 1).clamp(min=0)
     backbone, cache = backbone_of(model), DynamicCache(config=model.config)
     written: list[list[int]] = [[] for _ in prompts]
+    writing: list[int] = list(range(len(prompts)))
     for _ in range(length):
         output: Any = backbone(
             input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
         )
         ids = choose(project(model, output.last_hidden_state[:, -1]))[:, None]
-        for row, token in zip(written, cast(list[list[int]], ids.tolist()), strict=True):
-            row.extend(token)
-        if finished(written):
+        for row, token in zip(writing, cast(list[list[int]], ids.tolist()), strict=True):
+            written[row].extend(token)
+        going = [place for place, row in enumerate(writing) if not finished(row, written[row])]
+        if not going:
             break
-        mask = torch.cat([mask, mask.new_ones(len(prompts), 1)], dim=1)
+        if len(going) < len(writing):
+            kept = torch.tensor(going, device=model.device)
+            cache.batch_select_indices(kept)
+            ids, mask, positions = ids[kept], mask[kept], positions[kept]
+            writing = [writing[place] for place in going]
+        mask = torch.cat([mask, mask.new_ones(len(writing), 1)], dim=1)
         positions = positions[:, -1:] + 1
     return written
 

@@ -1,23 +1,15 @@
-"""SHA-256 over bytes, files, records and tensors: the name that everything goes by.
+"""SHA-256 over bytes, files and records: the name that everything goes by.
 
-A digest must not depend on the order in which a dictionary was filled, on the machine's byte order or on where a
-tensor lives. So records are hashed in one canonical JSON form, and tensors by name, dtype, shape and
-little-endian bytes.
+A digest must not depend on the order in which a dictionary was filled, so records are hashed in one canonical JSON
+form. Tensors are hashed in artifacts.py: this module loads in an instant, because the command line needs it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import sys
-from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
-
-import torch
-from torch import Tensor
-
-_CHUNK = 1 << 20
 
 
 def sha256_bytes(data: bytes) -> str:
@@ -45,25 +37,3 @@ def canonical_json(value: Any) -> bytes:  # noqa: ANN401 - whatever JSON can hol
 def digest_of(value: Any) -> str:  # noqa: ANN401 - whatever JSON can hold
     """Return the SHA-256 of a value's canonical JSON."""
     return sha256_bytes(canonical_json(value))
-
-
-def digest_tensors(tensors: Mapping[str, Tensor]) -> str:
-    """Return one digest of named tensors: their names, dtypes, shapes and bytes, in the order of the names."""
-    return digest_named((name, tensors[name]) for name in sorted(tensors))
-
-
-def digest_named(tensors: Iterable[tuple[str, Tensor]]) -> str:
-    """Return the digest of tensors that arrive one by one, sorted by name, so that they need not fit in memory."""
-    digest = hashlib.sha256()
-    for name, tensor in tensors:
-        header = canonical_json([name, str(tensor.dtype).removeprefix("torch."), list(tensor.shape)])
-        digest.update(len(header).to_bytes(8, "little") + header)
-        _update(digest, tensor)
-    return digest.hexdigest()
-
-
-def _update(digest: Any, tensor: Tensor) -> None:  # noqa: ANN401 - hashlib names no public type
-    assert sys.byteorder == "little", "tensors are hashed in little-endian order"
-    flat = tensor.detach().to("cpu").contiguous().reshape(-1).view(torch.uint8)
-    for start in range(0, flat.numel(), _CHUNK):
-        digest.update(flat[start : start + _CHUNK].numpy())

@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Memit:
-    """MEMIT's settings; the defaults are measured on SmolLM2-135M with 100 CounterFact records.
+    """MEMIT's settings; layers and weight were measured on SmolLM2-135M with CounterFact records.
 
     Attributes:
         layers: whose sites are written, in ascending order; values are optimised at the last.
@@ -46,7 +46,7 @@ class Memit:
 
     layers: tuple[int, ...] = (4, 5, 6, 7, 8)
     moment_weight: float = 2000.0
-    contexts: int = 6
+    contexts: int = 3
     values: ValueSettings = field(default_factory=ValueSettings)
 
     def __post_init__(self) -> None:

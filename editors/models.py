@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
-from editors.digests import digest_named
+from editors.artifacts import digest_named
 from editors.errors import ModelLoadError
 
 logger = logging.getLogger(__name__)

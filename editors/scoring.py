@@ -212,8 +212,8 @@ def _write(
     for first in range(0, len(order), _ROWS):
         chosen = order[first : first + _ROWS]
 
-        def finished(written: list[list[int]], chosen: list[int] = chosen) -> bool:
-            return all(_stopped(tokenizer, ids, after[index]) for ids, index in zip(written, chosen, strict=True))
+        def finished(place: int, written: list[int], chosen: list[int] = chosen) -> bool:
+            return _stopped(tokenizer, written, after[chosen[place]])
 
         prompts = [rows[index].ids for index in chosen]
         written = decode(model, prompts, length=length, choose=greedy, finished=finished)

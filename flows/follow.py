@@ -14,6 +14,7 @@ from rich.markup import escape
 
 POLL_SECONDS = 1.0
 PATIENCE_SECONDS = 60
+NOISE = ("Beginning flow run", "View at", "Finished in state", "Encountered exception", "Task run", "Flow run")
 
 
 def follow(run_id: UUID, console: Console, *, until_paused: bool = False) -> State:
@@ -51,10 +52,6 @@ def _print_new(client: SyncPrefectClient, run_id: UUID, console: Console, say, s
     for line in lines:
         message = escape(line.message.split("\n", 1)[0])
         say(message)
-        if (
-            line.name == "prefect.task_runs"
-            or line.level >= 30
-            or not line.message.startswith(("Beginning", "Finished"))
-        ):
+        if not line.message.startswith(NOISE):
             console.print(f"  [dim]{line.timestamp:%H:%M:%S}[/] {message}", highlight=False)
     return seen + len(lines)

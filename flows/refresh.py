@@ -17,11 +17,12 @@ from tasks.base import base_task
 from tasks.candidate import Candidate, open_candidate_task, quarantine_task, replace_candidate, the_open_candidate
 from tasks.collect import Batch, collect_task
 from tasks.describe import answers_table, changed_neighbours, metrics_table
-from tasks.edit import edit_task, prepare_task
+from tasks.edit import edit_task
 from tasks.errors import GateError
 from tasks.evaluate import evaluate_task
 from tasks.gate import Verdict, gate_task, policy_task
 from tasks.ledger import Ledger
+from tasks.prepare import prepare_task
 from tasks.report import Report
 from tasks.reviews import close_reviews, start_review
 from tasks.runs import begin, bury_the_dead, end

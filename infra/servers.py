@@ -123,4 +123,6 @@ def client_environment(layout: Layout) -> Mapping[str, str]:
         "PREFECT_TELEMETRY_ENABLE_RESOURCE_METRICS": "false",
         "DO_NOT_TRACK": "true",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        # The editor shares its cores with the servers; threads that spin while they wait slow it down many times over.
+        "OMP_WAIT_POLICY": "PASSIVE",
     }

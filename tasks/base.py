@@ -19,7 +19,8 @@ from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel, ConfigDict
 
-from editors import convert_gguf, sha256_file, weights_digest
+from editors.digests import sha256_file
+from editors.models import convert_gguf, weights_digest
 from tasks.errors import BaseModelError
 from tasks.retries import WHILE_AWAY
 from tasks.settings import Settings

@@ -7,30 +7,20 @@ applied to the base. A report has no clock times in it, so the same edit gives t
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
 
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from editors import (
-    Patch,
-    Perplexity,
-    Probe,
-    ProbeScore,
-    Progress,
-    applied,
-    load_model,
-    next_token_logprobs,
-    perplexity,
-    sample_rows,
-    score,
-    starts_with,
-    text_row,
-)
+from editors.answers import starts_with
+from editors.decoding import Progress
+from editors.models import load_model
+from editors.patch import Patch, applied
+from editors.scoring import Perplexity, Probe, ProbeScore, next_token_logprobs, perplexity, score
 from tasks.base import Base
 from tasks.collect import Batch
 from tasks.corrections import Correction
@@ -42,10 +32,6 @@ from tasks.settings import Settings
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
-
-HELD_SEED = 1_000_003  # another than any second moments are sampled with
-HELD_ROWS = 24
-HELD_LENGTH = 128
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,19 +65,21 @@ def evaluate(
 
 
 def _probes(new: Sequence[Correction], earlier: Sequence[Correction]) -> list[Probe]:
-    """The questions, in a fixed order; a neighbour that names an edited subject is no neighbour."""
+    """The questions, each once, in a fixed order; a neighbour that names an edited subject is no neighbour."""
     subjects = [c.subject.casefold() for c in (*new, *earlier)]
     probes = [_own(c, "efficacy", c.fact().filled) for c in new]
     probes += [_own(c, "generalization", prompt) for c in new for prompt in c.paraphrases]
     probes += [_own(c, "retention", c.fact().filled) for c in earlier]
+    asked: set[str] = set()
     for correction in (*new, *earlier):
         for neighbour in correction.neighbours:
-            if any(subject in neighbour.prompt.casefold() for subject in subjects):
+            named = any(subject in neighbour.prompt.casefold() for subject in subjects)
+            if named or neighbour.prompt in asked:
                 continue
-            # A neighbour without an answer of its own is asked for one only to be shown; it counts by its next token.
-            probes.append(
-                Probe(fact=correction.id, kind="specificity", prompt=neighbour.prompt, target=neighbour.answer or "")
-            )
+            asked.add(neighbour.prompt)
+            # One without an answer of its own is asked for one only to be shown; it counts by its next token.
+            target = neighbour.answer or ""
+            probes.append(Probe(fact=correction.id, kind="specificity", prompt=neighbour.prompt, target=target))
     return probes
 
 
@@ -195,15 +183,6 @@ def _quantile(values: Tensor, q: float) -> float | None:
     return float(values.quantile(q)) if len(values) else None
 
 
-def held_text(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, *, file: Path | None) -> list[list[int]]:
-    """Token rows for perplexity: of a file, a paragraph a row, or sampled from the base with a seed of their own."""
-    if file is None:
-        return sample_rows(model, tokenizer, rows=HELD_ROWS, length=HELD_LENGTH, seed=HELD_SEED).tolist()
-    paragraphs = [line for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
-    rows = [list(text_row(tokenizer, line).ids[:HELD_LENGTH]) for line in paragraphs]
-    return [row for row in rows if len(row) > 1]
-
-
 @task(name="evaluate", cache_policy=NO_CACHE)
 def evaluate_task(base: Base, batch: Batch, edit: Edit) -> Report:
     """Measure the patch as it is stored against the base."""
@@ -216,6 +195,6 @@ def evaluate_task(base: Base, batch: Batch, edit: Edit) -> Report:
         base_digest=base.digest,
         new=batch.new,
         earlier=batch.earlier,
-        held_text=held_text(model, tokenizer, file=settings.held_text),
+        held_text=json.loads(edit.ingredients.held.path.read_bytes()),
         progress=logged(get_run_logger()),
     )

@@ -8,7 +8,8 @@ from pathlib import Path
 from prefect import get_run_logger, task
 from pydantic import BaseModel, ConfigDict
 
-from editors import canonical_json, load_model
+from editors.digests import canonical_json
+from editors.models import load_model
 from tasks.base import find_base
 from tasks.collect import ACTOR, corrections_in, events_for
 from tasks.corrections import Correction

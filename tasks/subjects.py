@@ -10,11 +10,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import cast
-
-from transformers import PreTrainedTokenizerFast
+from typing import TYPE_CHECKING, cast
 
 from tasks.corrections import PLACE, Correction
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 BATCH = 2_000
 

@@ -11,10 +11,9 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from transformers import PreTrainedTokenizerFast
 
 from tasks.conflicts import find_conflicts
 from tasks.corrections import FORBIDDEN, Correction, normalised
@@ -22,6 +21,9 @@ from tasks.subjects import control_tokens, read_subjects, texts_of
 
 Row = Mapping[str, Any]
 Reasons = dict[str, tuple[str, ...]]
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

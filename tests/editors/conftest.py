@@ -18,8 +18,8 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from editors.artifacts import digest_tensors
 from editors.decoding import sample_rows
-from editors.digests import digest_tensors
 from editors.facts import Fact
 from editors.layouts import sites_of
 from editors.memit import Memit

@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from editors.digests import canonical_json, digest_of, digest_tensors, sha256_bytes, sha256_file
+from editors.artifacts import digest_tensors
+from editors.digests import canonical_json, digest_of, sha256_bytes, sha256_file
 
 
 def test_the_order_of_keys_does_not_matter():

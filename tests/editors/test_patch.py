@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from editors.digests import digest_tensors, sha256_file
+from editors.artifacts import digest_tensors
+from editors.digests import sha256_file
 from editors.errors import DamagedArtifactError, EditorError, NonFiniteError, UnknownSiteError, WrongBaseError
 from editors.layouts import read_weight, sites_of
 from editors.patch import Dense, LowRank, Patch, applied, apply_, smaller

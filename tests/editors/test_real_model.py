@@ -5,22 +5,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from editors import (
-    Fact,
-    Memit,
-    applied,
-    edit,
-    load_model,
-    next_token_logprobs,
-    perplexity,
-    probe_of,
-    sample_contexts,
-    sample_rows,
-    score,
-    second_moments,
-    sites_of,
-    weights_digest,
-)
+from editors.contexts import sample_contexts
+from editors.decoding import sample_rows
+from editors.facts import Fact
+from editors.layouts import sites_of
+from editors.memit import Memit
+from editors.models import load_model, weights_digest
+from editors.moments import second_moments
+from editors.patch import applied
+from editors.registry import edit
+from editors.scoring import next_token_logprobs, perplexity, probe_of, score
 
 pytestmark = pytest.mark.model
 

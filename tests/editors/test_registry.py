@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from editors.digests import digest_tensors
+from editors.artifacts import digest_tensors
 from editors.errors import InvalidConfigError, InvalidFactError, NonFiniteError
 from editors.facts import Fact
 from editors.layouts import read_weight, site_module, sites_of, write_weight

@@ -16,7 +16,8 @@ from rich.console import Console
 
 import corrigenda
 from corrigenda import AlteredError, NotReleasedError
-from editors import generate, load_model
+from editors.models import load_model
+from editors.scoring import generate
 from flows.operate import decide, run_refresh
 from flows.submission import submit_file
 from tasks.candidate import the_open_candidate

@@ -1,0 +1,132 @@
+"""Prepare: what every edit of a base needs beside its weights, computed once and kept.
+
+Second moments, context templates and the held text for perplexity depend on no fact. They are found again in the object
+store by the digest over the base and the settings that they were made with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from prefect import get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from pydantic import BaseModel, ConfigDict
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from editors.artifacts import write_atomically
+from editors.contexts import sample_contexts
+from editors.decoding import Progress, sample_rows
+from editors.digests import canonical_json, digest_of, sha256_file
+from editors.layouts import sites_of
+from editors.memit import Memit
+from editors.models import load_model
+from editors.moments import save_moments, second_moments
+from editors.tokens import text_row
+from tasks.base import Base
+from tasks.progress import logged
+from tasks.retries import WHILE_AWAY
+from tasks.settings import Settings
+from tasks.store import Store
+
+HELD_SEED = 1_000_003  # apart from the seed of the second moments, or perplexity would be measured on their text
+HELD_ROWS = 32
+HELD_LENGTH = 64
+
+Maker = Callable[[Path], str]
+
+
+class Ingredient(BaseModel):
+    """A file, and the sha256 of its bytes."""
+
+    model_config = ConfigDict(frozen=True)
+
+    path: Path
+    sha256: str
+
+
+class Ingredients(BaseModel):
+    """What every edit of a base needs.
+
+    Attributes:
+        moments: C of each site, safetensors.
+        contexts: templates, a JSON list.
+        held: token rows for perplexity, a JSON list of lists.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    moments: Ingredient
+    contexts: Ingredient
+    held: Ingredient
+
+
+def prepare(base: Base, *, config: Memit, settings: Settings, store: Store, progress: Progress) -> Ingredients:
+    """Find the ingredients of a base in the object store, or compute and keep them."""
+    recipe = {
+        "base": base.digest,
+        "layers": list(config.layers),
+        "contexts": config.contexts,
+        "tokens": settings.moment_tokens,
+        "held": sha256_file(settings.held_text) if settings.held_text else "sampled",
+        "seed": settings.seed,
+    }
+    key = f"bases/{base.digest}/ingredients-{digest_of(recipe)}.json"
+    folder = settings.home / "cache" / "ingredients"
+    kept = store.record(key)
+    if kept is None:
+        made = _make(base, folder, config=config, settings=settings, progress=progress)
+        kept = {"recipe": recipe, "files": {name: store.put_file(path).sha256 for name, path in made.items()}}
+        store.put_record(key, kept)
+    return Ingredients(**{name: _local(name, sha256, folder, store) for name, sha256 in kept["files"].items()})
+
+
+def _local(name: str, sha256: str, folder: Path, store: Store) -> Ingredient:
+    """Bring an ingredient onto this machine, unless it is here and whole."""
+    path = folder / f"{sha256}.{name}"
+    if not path.is_file() or sha256_file(path) != sha256:
+        folder.mkdir(parents=True, exist_ok=True)
+        store.fetch(sha256, path)
+    return Ingredient(path=path, sha256=sha256)
+
+
+def _make(base: Base, folder: Path, *, config: Memit, settings: Settings, progress: Progress) -> dict[str, Path]:
+    """Compute all ingredients into files named by their digest."""
+    model, tokenizer = load_model(base.folder, device=settings.device)
+    sites = sites_of(model, config.layers)
+    tokens, seed = settings.moment_tokens, settings.seed
+    moments = second_moments(model, tokenizer, sites, tokens=tokens, seed=seed, progress=progress)
+    contexts = sample_contexts(model, tokenizer, count=config.contexts, seed=seed)
+    held = _held_rows(model, tokenizer, file=settings.held_text, progress=progress)
+    makers: dict[str, Maker] = {
+        "moments": lambda path: save_moments(moments, path),
+        "contexts": lambda path: write_atomically(path, canonical_json(contexts)),
+        "held": lambda path: write_atomically(path, canonical_json(held)),
+    }
+    return {name: _named_by_digest(folder, name, maker) for name, maker in makers.items()}
+
+
+def _named_by_digest(folder: Path, name: str, maker: Maker) -> Path:
+    scratch = folder / f"computed.{name}"
+    digest = maker(scratch)
+    return scratch.replace(folder / f"{digest}.{name}")
+
+
+def _held_rows(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, *, file: Path | None, progress: Progress
+) -> Any:  # noqa: ANN401 - lists of lists of token ids
+    """Token rows for perplexity: of a file, a paragraph a row, or sampled from the base with a seed of their own."""
+    if file is None:
+        rows = sample_rows(model, tokenizer, rows=HELD_ROWS, length=HELD_LENGTH, seed=HELD_SEED, progress=progress)
+        return rows.tolist()
+    paragraphs = [line for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    rows = [list(text_row(tokenizer, line).ids[:HELD_LENGTH]) for line in paragraphs]
+    return [row for row in rows if len(row) > 1]
+
+
+@task(name="prepare", **WHILE_AWAY, cache_policy=NO_CACHE)
+def prepare_task(base: Base) -> Ingredients:
+    """Find or compute what every edit of a base needs."""
+    settings = Settings()
+    return prepare(base, config=Memit(), settings=settings, store=Store(settings), progress=logged(get_run_logger()))
