@@ -7,6 +7,7 @@ is 130; a wrong call is 2.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -52,6 +53,7 @@ def connected() -> None:
     """Point everything to the services that the settings name, before any of their clients is imported."""
     from tasks.settings import connect
 
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")  # runs log to the server; we say the rest
     connect()
 
 
