@@ -53,7 +53,7 @@ def connected() -> None:
     """Point everything to the services that the settings name, before any of their clients is imported."""
     from tasks.settings import connect
 
-    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")  # runs log to the server; we say the rest
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")  # runs log to the server
     connect()
 
 

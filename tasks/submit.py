@@ -70,7 +70,8 @@ def _enter(
         return _refuse(parsed, problems, path, submitter=submitter, known=known, seen=seen)
     earlier = known.get(correction.id)
     if earlier and earlier.content and _same(earlier, correction) and earlier.state != "refused":
-        return Line(number=parsed.number, key=correction.id, fate="unchanged", reasons=(earlier.state,)), None
+        fate: Fate = "submitted" if earlier.state == "submitted" else "unchanged"  # an intake may have died
+        return Line(number=parsed.number, key=correction.id, fate=fate, reasons=(earlier.state,)), None
     data = {"correction": correction.model_dump(mode="json"), "file": path.name, "line": parsed.number}
     event = Event(entity="correction", key=correction.id, kind="submitted", actor=submitter, data=data)
     return Line(number=parsed.number, key=correction.id, fate="submitted"), event
