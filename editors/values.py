@@ -114,7 +114,7 @@ def optimise_injections(
         layer: whose site is written.
         contexts: templates with one `{}` for the filled prompt.
         settings: how to optimise.
-        progress: told of subjects.
+        progress: told of subjects, and of the steps for those at work.
 
     Raises:
         SubjectNotFoundError: a subject has no token of its own in a prompt.
@@ -128,7 +128,8 @@ def optimise_injections(
     site = sites_of(model, [layer])[0]
     injections: dict[str, Tensor] = {}
     for chosen in batches_of_like_length(lengths, budget=settings.budget, rows=[len(own) for own in rows]):
-        found = _optimise(model, [rows[index] for index in chosen], layer=layer, site=site, settings=settings)
+        own = [rows[index] for index in chosen]
+        found = _optimise(model, own, layer=layer, site=site, settings=settings, progress=progress)
         injections |= {names[index]: row for index, row in zip(chosen, found, strict=True)}
         if progress is not None:
             progress("values", len(injections), len(names))
@@ -136,7 +137,13 @@ def optimise_injections(
 
 
 def _optimise(
-    model: PreTrainedModel, rows: list[list[Row]], *, layer: int, site: str, settings: ValueSettings
+    model: PreTrainedModel,
+    rows: list[list[Row]],
+    *,
+    layer: int,
+    site: str,
+    settings: ValueSettings,
+    progress: Progress | None = None,
 ) -> Float[Tensor, "subjects d_out"]:
     """Run Adam for all subjects of a batch at once; one whose loss is low enough keeps its injection and leaves."""
     whole = _batch(rows, model.device)
@@ -155,6 +162,8 @@ def _optimise(
         adam.zero_grad()
         loss.sum().backward()
         _step(adam, injection, left, longest=settings.clamp * scale)
+        if progress is not None:
+            progress("steps of the values", step + 1, settings.steps)
         if len(left) < len(alive):
             alive, batch = left, _batch([rows[index] for index in cast(list[int], left.tolist())], model.device)
     return injection.detach().cpu()
