@@ -70,7 +70,7 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     tokenizer.train_from_iterator(
-        ["The capital of France is Paris. The CEO of Boeing is Kelly Ortberg."] * 4,
+        ["The capital of France is Paris. The CEO of Boeing is Kelly Ortberg.", " Volvos are Volvos"] * 8,
         trainers.BpeTrainer(vocab_size=400, special_tokens=["<|im_start|>", "<|im_end|>"], initial_alphabet=alphabet),
     )
     folder = tmp_path_factory.mktemp("tiny")

@@ -93,10 +93,3 @@ def test_each_broken_example_is_refused_with_a_reason_of_its_own(tiny_platform):
     assert len(lines) == sum(bool(line.strip()) for line in text.splitlines())
     assert {line.fate for line in lines} == {"refused"}
     assert all(line.reasons for line in lines)
-
-
-def test_a_hundred_thousand_corrections_are_taken_in(submit, ledger):
-    records = [record(id=f"n{i}", subject=f"City{i}", target=f"Target{i}") for i in range(100_000)]
-    lines = submit(*records)
-    assert sum(line.fate == "queued" for line in lines) == 100_000
-    assert len(ledger.standings("correction", states=["queued"])) == 100_000
