@@ -62,13 +62,25 @@ def load_model(
         model: Any = AutoModelForCausalLM.from_pretrained(
             folder, dtype=dtype, local_files_only=True, trust_remote_code=False, use_safetensors=True
         )
-        tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise ModelLoadError(folder, _first_line(error)) from error
+    model.to(resolve_device(device)).eval().requires_grad_(False)
+    return model, load_tokenizer(folder)
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
+    """Load the tokenizer of a model's folder.
+
+    Raises:
+        ModelLoadError: there is none, or it gives no character offsets.
+    """
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise ModelLoadError(folder, _first_line(error)) from error
     if not tokenizer.is_fast:
         raise ModelLoadError(folder, "its tokenizer gives no character offsets; a tokenizer.json is needed")
-    model.to(resolve_device(device)).eval().requires_grad_(False)
-    return model, tokenizer
+    return tokenizer
 
 
 def convert_gguf(gguf: Path, folder: Path) -> None:

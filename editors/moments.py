@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from editors.artifacts import dump_tensors, read_tensors, write_atomically
+from editors.artifacts import dump_tensors, read_tensors
 from editors.decoding import Progress, sample_rows
 from editors.errors import DamagedArtifactError, NonFiniteError
 from editors.hooks import capture
@@ -80,9 +80,9 @@ def moments_of_text(
     return moments
 
 
-def save_moments(moments: Mapping[str, Float[Tensor, "d_in d_in"]], path: Path) -> str:
-    """Write second moments to a file and return its sha256."""
-    return write_atomically(path, dump_tensors(moments, _KIND))
+def dump_moments(moments: Mapping[str, Float[Tensor, "d_in d_in"]]) -> bytes:
+    """Return the one form of second moments in bytes, for a file."""
+    return dump_tensors(moments, _KIND)
 
 
 def load_moments(path: Path, *, expected: str) -> dict[str, Float[Tensor, "d_in d_in"]]:

@@ -15,7 +15,7 @@ def submit_file(file: Path, *, submitter: str = "") -> list[Line]:
     with acting_as("editor") as settings:
         ledger = Ledger(settings.database_url)
         lines = submit(file, submitter=submitter or settings.submitter, ledger=ledger, store=Store(settings))
-        if any(line.fate == "submitted" for line in lines):
+        if ledger.standings("correction", states=["submitted"]):
             from flows.intake import intake  # Prefect takes seconds to import, and is needed only here
 
             intake()

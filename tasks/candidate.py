@@ -70,7 +70,7 @@ def store_candidate(
         "moments": edit.ingredients.moments.sha256,
         "contexts": edit.ingredients.contexts.sha256,
         "held": edit.ingredients.held.sha256,
-        "patch": store.put_file(edit.patch).sha256,
+        "patch": store.put_file(edit.patch.path).sha256,
         "policy": store.put(policy.text.encode()).sha256,
         "report": store_report(report, verdict, store),
         "code": code_digest(),
@@ -80,7 +80,7 @@ def store_candidate(
     files = {
         "corrections.jsonl": corrections,
         "manifest.json": canonical_json(manifest),
-        "patch.safetensors": edit.patch.read_bytes(),
+        "patch.safetensors": edit.patch.read(),
         "report.json": canonical_json(report_record(report, verdict)),
     }
     entry = _entry(digest, manifest, report=report, batch=batch, files=files)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from prefect import get_run_logger, task
@@ -19,6 +18,7 @@ from editors.moments import load_moments
 from editors.registry import edit
 from tasks.base import Base
 from tasks.collect import Batch
+from tasks.files import DigestFile
 from tasks.prepare import Ingredients
 from tasks.progress import logged
 from tasks.settings import Settings
@@ -33,8 +33,7 @@ class Edit(BaseModel):
 
     editor: str
     settings: dict[str, Any]
-    patch: Path
-    patch_sha256: str
+    patch: DigestFile
     ingredients: Ingredients
 
 
@@ -50,16 +49,14 @@ def make_patch(
         [correction.fact() for correction in batch.facts],
         config=config,
         moments=load_moments(moments.path, expected=moments.sha256),
-        contexts=json.loads(ingredients.contexts.path.read_bytes()),
+        contexts=json.loads(ingredients.contexts.read()),
         base_digest=base.digest,
         progress=progress,
     )
-    path = settings.home / "cache" / "patches" / f"{patch.digest}.safetensors"
     return Edit(
         editor=EDITOR,
         settings=json.loads(canonical_json(asdict(config))),
-        patch=path,
-        patch_sha256=patch.save(path),
+        patch=DigestFile.write(settings.home / "cache" / "patches", patch.to_bytes(), "safetensors"),
         ingredients=ingredients,
     )
 

@@ -191,10 +191,10 @@ def evaluate_task(base: Base, batch: Batch, edit: Edit) -> Report:
     return evaluate(
         model,
         tokenizer,
-        patch=Patch.load(edit.patch, expected=edit.patch_sha256),
+        patch=Patch.load(edit.patch.path, expected=edit.patch.sha256),
         base_digest=base.digest,
         new=batch.new,
         earlier=batch.earlier,
-        held_text=json.loads(edit.ingredients.held.path.read_bytes()),
+        held_text=json.loads(edit.ingredients.held.read()),
         progress=logged(get_run_logger()),
     )

@@ -9,8 +9,8 @@ from prefect import get_run_logger, task
 from pydantic import BaseModel, ConfigDict
 
 from editors.digests import canonical_json
-from editors.models import load_model
-from tasks.base import find_base
+from editors.models import load_tokenizer
+from tasks.base import base_folder
 from tasks.collect import ACTOR, corrections_in, events_for
 from tasks.corrections import Correction
 from tasks.ledger import Event, Ledger
@@ -46,7 +46,7 @@ def take_in(settings: Settings, ledger: Ledger, store: Store) -> Intake:
     if not submitted:
         return Intake()
     live = {state: corrections_in(ledger, state) for state in LIVE}
-    _, tokenizer = load_model(find_base(settings, report=get_run_logger().info).folder, device="cpu")
+    tokenizer = load_tokenizer(base_folder(settings, report=get_run_logger().info))
     active = [correction for corrections in live.values() for correction in corrections]
     validation = validate(submitted, active=active, tokenizer=tokenizer, docs=settings.home / "data-docs")
     refused = dict(validation.refusals) | _too_early(submitted, live)

@@ -6,7 +6,6 @@ store by the digest over the base and the settings that they were made with.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +14,16 @@ from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel, ConfigDict
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from editors.artifacts import write_atomically
 from editors.contexts import sample_contexts
 from editors.decoding import Progress, sample_rows
 from editors.digests import canonical_json, digest_of, sha256_file
 from editors.layouts import sites_of
 from editors.memit import Memit
 from editors.models import load_model
-from editors.moments import save_moments, second_moments
+from editors.moments import dump_moments, second_moments
 from editors.tokens import text_row
 from tasks.base import Base
+from tasks.files import DigestFile
 from tasks.progress import logged
 from tasks.retries import WHILE_AWAY
 from tasks.settings import Settings
@@ -33,17 +32,6 @@ from tasks.store import Store
 HELD_SEED = 1_000_003  # apart from the seed of the second moments, or perplexity would be measured on their text
 HELD_ROWS = 32
 HELD_LENGTH = 64
-
-Maker = Callable[[Path], str]
-
-
-class Ingredient(BaseModel):
-    """A file, and the sha256 of its bytes."""
-
-    model_config = ConfigDict(frozen=True)
-
-    path: Path
-    sha256: str
 
 
 class Ingredients(BaseModel):
@@ -57,9 +45,9 @@ class Ingredients(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    moments: Ingredient
-    contexts: Ingredient
-    held: Ingredient
+    moments: DigestFile
+    contexts: DigestFile
+    held: DigestFile
 
 
 def prepare(base: Base, *, config: Memit, settings: Settings, store: Store, progress: Progress) -> Ingredients:
@@ -76,41 +64,27 @@ def prepare(base: Base, *, config: Memit, settings: Settings, store: Store, prog
     folder = settings.home / "cache" / "ingredients"
     kept = store.record(key)
     if kept is None:
-        made = _make(base, folder, config=config, settings=settings, progress=progress)
-        kept = {"recipe": recipe, "files": {name: store.put_file(path).sha256 for name, path in made.items()}}
+        contents = _make(base, config=config, settings=settings, progress=progress)
+        made = {name: DigestFile.write(folder, content, name) for name, content in contents.items()}
+        kept = {"recipe": recipe, "files": {name: store.put_file(file.path).sha256 for name, file in made.items()}}
         store.put_record(key, kept)
-    return Ingredients(**{name: _local(name, sha256, folder, store) for name, sha256 in kept["files"].items()})
+    files = {name: DigestFile.named(folder, sha256, name) for name, sha256 in kept["files"].items()}
+    for file in files.values():
+        if not file.is_whole():
+            folder.mkdir(parents=True, exist_ok=True)
+            store.fetch(file.sha256, file.path)
+    return Ingredients(**files)
 
 
-def _local(name: str, sha256: str, folder: Path, store: Store) -> Ingredient:
-    """Bring an ingredient onto this machine, unless it is here and whole."""
-    path = folder / f"{sha256}.{name}"
-    if not path.is_file() or sha256_file(path) != sha256:
-        folder.mkdir(parents=True, exist_ok=True)
-        store.fetch(sha256, path)
-    return Ingredient(path=path, sha256=sha256)
-
-
-def _make(base: Base, folder: Path, *, config: Memit, settings: Settings, progress: Progress) -> dict[str, Path]:
-    """Compute all ingredients into files named by their digest."""
+def _make(base: Base, *, config: Memit, settings: Settings, progress: Progress) -> dict[str, bytes]:
+    """Compute all ingredients."""
     model, tokenizer = load_model(base.folder, device=settings.device)
     sites = sites_of(model, config.layers)
     tokens, seed = settings.moment_tokens, settings.seed
     moments = second_moments(model, tokenizer, sites, tokens=tokens, seed=seed, progress=progress)
     contexts = sample_contexts(model, tokenizer, count=config.contexts, seed=seed)
     held = _held_rows(model, tokenizer, file=settings.held_text, progress=progress)
-    makers: dict[str, Maker] = {
-        "moments": lambda path: save_moments(moments, path),
-        "contexts": lambda path: write_atomically(path, canonical_json(contexts)),
-        "held": lambda path: write_atomically(path, canonical_json(held)),
-    }
-    return {name: _named_by_digest(folder, name, maker) for name, maker in makers.items()}
-
-
-def _named_by_digest(folder: Path, name: str, maker: Maker) -> Path:
-    scratch = folder / f"computed.{name}"
-    digest = maker(scratch)
-    return scratch.replace(folder / f"{digest}.{name}")
+    return {"moments": dump_moments(moments), "contexts": canonical_json(contexts), "held": canonical_json(held)}
 
 
 def _held_rows(

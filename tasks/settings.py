@@ -21,6 +21,17 @@ from corrigenda import ConsumerSettings
 
 Role = Literal["editor", "promoter", "consumer"]
 
+# No part calls home, no client starts a server of its own on SQLite, and loading a model shows no bars.
+QUIET = {
+    "PREFECT_SERVER_EPHEMERAL_ENABLED": "false",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_TELEMETRY_ENABLE_RESOURCE_METRICS": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "TQDM_DISABLE": "1",
+}
+
 
 class Settings(ConsumerSettings):
     """The operator's settings: the consumer's, and the database, Prefect, the base model and the refresh."""
@@ -44,17 +55,11 @@ class Settings(ConsumerSettings):
 def connect() -> Settings:
     """Point Prefect's client, which reads the environment when it is first imported, to the server that is set.
 
-    A client without an address would start a server of its own, so that is forbidden too, and so is telemetry.
-
     Returns:
         The settings as they are now.
     """
     settings = Settings()
-    os.environ["PREFECT_SERVER_EPHEMERAL_ENABLED"] = "false"
-    os.environ["PREFECT_TELEMETRY_ENABLE_RESOURCE_METRICS"] = "false"
-    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-    os.environ["DO_NOT_TRACK"] = "true"
-    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # loading a model takes half a second; its bar only clutters
+    os.environ.update(QUIET)
     if settings.prefect_api_url:
         os.environ["PREFECT_API_URL"] = settings.prefect_api_url
     return settings

@@ -10,15 +10,13 @@ from uuid import uuid4
 
 import pytest
 
+from tasks.settings import QUIET
+
 if TYPE_CHECKING:
     from infra.stack import Stack
     from tasks.settings import Settings
 
-# Prefect reads these when it is first imported, which is before any fixture runs.
-os.environ["PREFECT_SERVER_EPHEMERAL_ENABLED"] = "false"
-os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
-os.environ["DO_NOT_TRACK"] = "true"
-os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+os.environ.update(QUIET)  # Prefect reads it when it is first imported, which is before any fixture runs
 
 ROOT = Path(__file__).parent.parent
 KEPT_BASES = ROOT / ".corrigenda" / "bases"

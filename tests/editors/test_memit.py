@@ -52,7 +52,10 @@ def test_a_heavy_second_moment_edits_less(tiny):
 def test_progress_is_told_of_every_layer(tiny):
     told = []
     edit(tiny.model, tiny.tokenizer, [FACT], progress=lambda *what: told.append(what), **tiny.given())
-    assert told == [("values", 1, 1), ("layers", 1, 2), ("layers", 2, 2)]
+    steps = [what for what in told if what[0] == "steps of the values"]
+    assert 0 < len(steps) <= tiny.config.values.steps
+    assert steps == [("steps of the values", step, tiny.config.values.steps) for _, step, _ in steps]
+    assert told[len(steps) :] == [("values", 1, 1), ("layers", 1, 2), ("layers", 2, 2)]
 
 
 def test_the_last_layer_is_refused_since_no_attention_follows(tiny):

@@ -3,10 +3,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from editors.artifacts import write_atomically
 from editors.decoding import sample_rows
 from editors.errors import DamagedArtifactError, NonFiniteError
 from editors.layouts import read_weight, site_module, sites_of, write_weight
-from editors.moments import load_moments, moments_of_text, save_moments
+from editors.moments import dump_moments, load_moments, moments_of_text
 
 
 def test_moments_agree_with_a_direct_computation_in_float64_that_skips_position_0(tiny):
@@ -26,15 +27,15 @@ def test_moments_agree_with_a_direct_computation_in_float64_that_skips_position_
 
 
 def test_saved_moments_come_back_bit_for_bit(tiny, tmp_path: Path):
-    digest = save_moments(tiny.moments, tmp_path / "moments.safetensors")
+    digest = write_atomically(tmp_path / "moments.safetensors", dump_moments(tiny.moments))
     loaded = load_moments(tmp_path / "moments.safetensors", expected=digest)
     assert all(torch.equal(loaded[site], moment) for site, moment in tiny.moments.items())
-    assert save_moments(loaded, tmp_path / "again.safetensors") == digest
+    assert dump_moments(loaded) == dump_moments(tiny.moments)
 
 
 def test_truncated_moments_are_refused(tiny, tmp_path: Path):
     path = tmp_path / "moments.safetensors"
-    digest = save_moments(tiny.moments, path)
+    digest = write_atomically(path, dump_moments(tiny.moments))
     path.write_bytes(path.read_bytes()[:-5])
     with pytest.raises(DamagedArtifactError, match=digest):
         load_moments(path, expected=digest)
