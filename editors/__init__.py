@@ -6,10 +6,12 @@ like name):
 
     model, tokenizer = load_model(folder)
     config = Memit()
-    moments = second_moments(model, tokenizer, sites_of(model, config.layers))
-    contexts = sample_contexts(model, tokenizer, count=config.contexts)
-    base = weights_digest(folder)
-    patch = edit(model, tokenizer, facts, config=config, moments=moments, contexts=contexts, base_digest=base)
-    with applied(model, patch, base=base):
+    material = Material(
+        base=weights_digest(folder),
+        moments=second_moments(model, tokenizer, sites_of(model, config.layers)),
+        contexts=sample_contexts(model, tokenizer, count=config.contexts),
+    )
+    patch = edit(model, tokenizer, facts, config=config, material=material)
+    with applied(model, patch, base=material.base):
         scores = score(model, tokenizer, [probe_of(fact) for fact in facts])
 """

@@ -78,18 +78,18 @@ def capture(
 @contextmanager
 def injected(
     model: PreTrainedModel,
-    site: str,
-    injections: Float[Tensor, "rows d_out"],
+    sites: Sequence[str],
+    injections: Float[Tensor, "rows sites d_out"],
     positions: Int[Tensor, " rows"],
 ) -> Generator[None]:
-    """Add a vector to what a site writes, for each row of the batch at one position, while the context is open."""
+    """Add a vector to what each site writes, for each row of the batch at one position, while the context is open."""
     rows = torch.arange(len(positions), device=positions.device)
 
-    def add(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
-        return output.index_put((rows, positions), injections.to(output.dtype), accumulate=True)
+    def add(place: int, _: nn.Module, __: tuple[Any, ...], output: Tensor) -> Tensor:
+        return output.index_put((rows, positions), injections[:, place].to(output.dtype), accumulate=True)
 
-    handle = site_module(model, site).register_forward_hook(cast(Any, add))
-    try:
+    with ExitStack() as hooks:
+        for place, site in enumerate(sites):
+            hook = site_module(model, site).register_forward_hook(cast(Any, partial(add, place)))
+            hooks.callback(hook.remove)
         yield
-    finally:
-        handle.remove()

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from editors.errors import NonFiniteError, UnknownLayoutError, UnknownSiteError
+from editors.errors import InvalidConfigError, NonFiniteError, UnknownLayoutError, UnknownSiteError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +96,24 @@ def layer_module(model: PreTrainedModel, layer: int) -> nn.Module:
     return model.get_submodule(f"{layout_of(model).layers}.{layer}")
 
 
+def check_layers(model: PreTrainedModel, layers: Sequence[int]) -> None:
+    """Check that an editor can write at some layers.
+
+    Raises:
+        UnknownLayoutError: the architecture has no entry.
+        UnknownSiteError: the model has no such layer.
+        InvalidConfigError: the model's last layer is among them.
+        NonFiniteError: a weight holds NaN or infinity.
+    """
+    for site in sites_of(model, layers):
+        read_weight(model, site)
+    if layers[-1] == depth_of(model) - 1:
+        raise InvalidConfigError(
+            f"layer {layers[-1]} is the last of the model: nothing behind it carries a subject to its answer; "
+            "end the range earlier"
+        )
+
+
 def read_weight(model: PreTrainedModel, site: str) -> Float[Tensor, "d_out d_in"]:
     """Return a copy of a site's weight.
 
@@ -132,6 +150,11 @@ def _oriented(model: PreTrainedModel, site: str) -> Tensor:
     return weight.T if layout_of(model).transposed else weight
 
 
+def layers_of(model: PreTrainedModel) -> nn.ModuleList:
+    """Return a model's decoder layers."""
+    return cast(nn.ModuleList, model.get_submodule(layout_of(model).layers))
+
+
 def depth_of(model: PreTrainedModel) -> int:
     """Return how many decoder layers a model has."""
-    return len(cast(nn.ModuleList, model.get_submodule(layout_of(model).layers)))
+    return len(layers_of(model))

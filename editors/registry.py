@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from jaxtyping import Float
-from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from editors import memit
 from editors.decoding import Progress
 from editors.errors import InvalidConfigError
 from editors.facts import Fact
+from editors.material import Material
 from editors.memit import Memit
 from editors.patch import Patch
 
@@ -39,9 +38,7 @@ def edit(
     facts: Sequence[Fact],
     *,
     config: Memit,
-    moments: Mapping[str, Float[Tensor, "d_in d_in"]],
-    contexts: Sequence[str],
-    base_digest: str,
+    material: Material,
     progress: Progress | None = None,
 ) -> Patch:
     """Return the patch of the method that a config belongs to; the model stays as it is.
@@ -57,9 +54,7 @@ def edit(
                 tokenizer,
                 facts,
                 config=config,
-                moments=moments,
-                contexts=contexts,
-                base_digest=base_digest,
+                material=material,
                 progress=progress,
             )
     raise InvalidConfigError(f"no editor takes a {type(config).__name__}; there are {', '.join(EDITORS)}")

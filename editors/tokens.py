@@ -106,14 +106,15 @@ def fact_row(tokenizer: PreTrainedTokenizerFast, fact: Fact, *, context: str = "
     return Row(ids=row.ids, subject=_last_token(offsets, fact, start), target=row.target)
 
 
-def subject_row(tokenizer: PreTrainedTokenizerFast, fact: Fact) -> Row:
-    """Return the row of "<subject> is a", by which the model's idea of a subject is read.
+def essence_row(tokenizer: PreTrainedTokenizerFast, fact: Fact) -> Row:
+    """Return the row of "<subject> is a" up to the subject, where the model's idea of it is read.
 
     Raises:
         SubjectNotFoundError: no token of it belongs to the subject.
     """
     ids, offsets = _encode(tokenizer, f"{fact.subject} is a")
-    return Row(ids=ids, subject=_last_token(offsets, fact, 0), target=len(ids))
+    last = _last_token(offsets, fact, 0)
+    return Row(ids=ids[: last + 1], subject=last, target=last + 1)
 
 
 def pad(rows: Sequence[Row], *, device: torch.device) -> tuple[Int[Tensor, "rows tokens"], Int[Tensor, "rows tokens"]]:

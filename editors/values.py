@@ -1,33 +1,38 @@
-"""Values v*: what a site has to write at a subject's last token for the model to say the targets.
+"""Values v*: what sites have to write at a subject's last token for the model to say the targets.
 
-The unit is a subject: one vector is optimised over all its facts in all contexts, so that two facts with the same key
-do not pull against each other. Subjects are independent of each other and run in one batch; weights are frozen. A value
-is kept as its injection, v* - W k: what is added to the site's output. Meng et al. call it delta.
+The unit is a subject: one vector a site is optimised over all its facts in all contexts, so that two facts with the
+same key do not pull against each other. Subjects are independent of each other and run in one batch; weights are
+frozen, and each step reruns only what depends on the vectors (tails.py). A value is kept as its injection, v* - W k:
+what is added to the site's output. Meng et al. call it delta.
 
     loss = mean over facts and contexts of NLL(target and full stop)
          + kl_weight * KL(edited || base) at the subject in "<subject> is a"
-         + decay * |injection| / |hidden state|^2
+         + decay * length / |hidden state|^2
+
+With S sites, length is sqrt(S) times the norm of all of a subject's injections together, which is what one injection
+with the same effect would have; the learning rate is divided by sqrt(S) for the same reason.
 """
 
 # pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false, reportUnknownVariableType=false
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from editors.batch import Subjects
 from editors.decoding import Progress
 from editors.errors import InvalidConfigError, NonFiniteError
 from editors.facts import Fact
 from editors.hooks import capture, injected
-from editors.layouts import backbone_of, project, sites_of
-from editors.tokens import Row, batches_of_like_length, fact_row, pad, subject_row
+from editors.layouts import project, sites_of
+from editors.tails import Tails, rerun, tails_of
+from editors.tokens import Row, batches_of_like_length, essence_row, fact_row
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +46,7 @@ class ValueSettings:
     Attributes:
         steps: of Adam, at most.
         learning_rate: of Adam.
-        clamp: the longest injection, in lengths of the hidden state at the subject.
+        clamp: the longest injection, in lengths of the hidden state at the subject after the last site.
         kl_weight: of the change in what "<subject> is a" leads to.
         decay: of the injection's length, over the squared length of the hidden state.
         enough: a subject whose loss is below this is done.
@@ -69,49 +74,51 @@ class ValueSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Batch:
-    """The rows of some subjects, padded: each one's facts in all contexts, then its "<subject> is a".
+    """The tails of some subjects' rows: each one's facts in all contexts, then its "<subject> is a".
 
     Attributes:
-        ids, mask: of all rows.
+        tails: of all rows; every one is injected at its first token.
         owner: which subject each row belongs to.
-        subject: where each row is injected.
         essence: the row "<subject> is a" of each subject.
         asked: row and position of each target token.
     """
 
-    ids: Int[Tensor, "rows tokens"]
-    mask: Int[Tensor, "rows tokens"]
+    tails: Tails
     owner: Int[Tensor, " rows"]
-    subject: Int[Tensor, " rows"]
     essence: Int[Tensor, " subjects"]
     asked: Int[Tensor, "targets 2"]
 
-
-def by_subject(facts: Sequence[Fact]) -> dict[str, list[Fact]]:
-    """Return the facts of each subject, sorted, so that their order in a request makes no difference."""
-    groups: dict[str, list[Fact]] = {}
-    for fact in sorted(facts, key=lambda fact: (fact.subject, fact.prompt, fact.target, fact.id)):
-        groups.setdefault(fact.subject, []).append(fact)
-    return groups
+    def select(self, subjects: Int[Tensor, " chosen"]) -> _Batch:
+        """Return the batch of some of the subjects."""
+        rows = torch.isin(self.owner, subjects).nonzero().flatten()
+        place = torch.full_like(self.owner, -1)
+        place[rows] = torch.arange(len(rows), device=rows.device)
+        asked = self.asked[place[self.asked[:, 0]] >= 0]
+        return _Batch(
+            tails=self.tails.select(rows),
+            owner=torch.searchsorted(subjects, self.owner[rows]),
+            essence=place[self.essence[subjects]],
+            asked=torch.stack([place[asked[:, 0]], asked[:, 1]], dim=1),
+        )
 
 
 def optimise_injections(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
-    subjects: Mapping[str, Sequence[Fact]],
+    subjects: Subjects,
     *,
-    layer: int,
+    layers: Sequence[int],
     contexts: Sequence[str],
     settings: ValueSettings,
     progress: Progress | None = None,
-) -> dict[str, Float[Tensor, " d_out"]]:
-    """Return the injection of each subject at a layer's site.
+) -> Float[Tensor, "subjects sites d_out"]:
+    """Return the injections of each subject, in the order of the subjects, a row for each layer's site.
 
     Args:
         model: the base; it is not changed.
         tokenizer: its own.
         subjects: the facts of each.
-        layer: whose site is written.
+        layers: whose sites are written, in ascending order.
         contexts: templates with one `{}` for the filled prompt.
         settings: how to optimise.
         progress: told of subjects, and of the steps for those at work.
@@ -120,40 +127,41 @@ def optimise_injections(
         SubjectNotFoundError: a subject has no token of its own in a prompt.
         NonFiniteError: a loss is NaN or infinite.
 
-    Source: Meng et al. 2023 (MEMIT), section 4.3, equation 16, arXiv:2210.07229.
+    Source: Meng et al. 2023 (MEMIT), section 4.3, equation 16, arXiv:2210.07229, for one site.
     """
-    names = list(subjects)
-    rows = [_rows_of(tokenizer, subjects[name], contexts, settings.ending) for name in names]
-    lengths = [max(len(row.ids) for row in own) for own in rows]
-    site = sites_of(model, [layer])[0]
-    injections: dict[str, Tensor] = {}
+    rows = [_rows_of(tokenizer, facts, contexts, settings.ending) for facts in subjects.values()]
+    lengths = [max(len(row.ids) - row.subject for row in own) for own in rows]
+    found = torch.zeros(len(rows), len(layers), model.config.hidden_size)
+    done = 0
     for chosen in batches_of_like_length(lengths, budget=settings.budget, rows=[len(own) for own in rows]):
         own = [rows[index] for index in chosen]
-        found = _optimise(model, own, layer=layer, site=site, settings=settings, progress=progress)
-        injections |= {names[index]: row for index, row in zip(chosen, found, strict=True)}
+        found[chosen] = _optimise(model, own, layers=layers, settings=settings, progress=progress)
+        done += len(chosen)
         if progress is not None:
-            progress("values", len(injections), len(names))
-    return {name: injections[name] for name in names}
+            progress("values", done, len(rows))
+    return found
 
 
 def _optimise(
     model: PreTrainedModel,
     rows: list[list[Row]],
     *,
-    layer: int,
-    site: str,
+    layers: Sequence[int],
     settings: ValueSettings,
-    progress: Progress | None = None,
-) -> Float[Tensor, "subjects d_out"]:
-    """Run Adam for all subjects of a batch at once; one whose loss is low enough keeps its injection and leaves."""
-    whole = _batch(rows, model.device)
-    scale, base = _unedited(model, whole, layer)
-    injection = torch.zeros(len(rows), model.config.hidden_size, device=model.device, requires_grad=True)
-    adam = torch.optim.Adam([injection], lr=settings.learning_rate)
+    progress: Progress | None,
+) -> Float[Tensor, "subjects sites d_out"]:
+    """Run Adam for all subjects of a batch at once; one whose loss is low enough keeps its injections and leaves."""
+    sites = sites_of(model, layers)
+    whole = batch = _batch(model, rows, first=layers[0])
+    scale, base = _unedited(model, whole, layers[-1])
+    shape = (len(rows), len(sites), model.config.hidden_size)
+    injections = torch.zeros(shape, device=model.device, requires_grad=True)
+    adam = torch.optim.Adam([injections], lr=settings.learning_rate / len(sites) ** 0.5)
     alive = torch.arange(len(rows), device=model.device)
-    batch = whole
     for step in range(settings.steps):
-        loss = _loss(model, batch, injection[alive], site=site, base=base[alive], scale=scale[alive], settings=settings)
+        loss = _loss(
+            model, batch, injections[alive], sites=sites, base=base[alive], scale=scale[alive], settings=settings
+        )
         if not bool(torch.isfinite(loss).all()):
             raise NonFiniteError(f"the loss of a value in step {step}")
         left = alive[loss.detach() >= settings.enough]
@@ -161,46 +169,52 @@ def _optimise(
             break
         adam.zero_grad()
         loss.sum().backward()
-        _step(adam, injection, left, longest=settings.clamp * scale)
+        _step(adam, injections, left, longest=settings.clamp * scale)
         if progress is not None:
             progress("steps of the values", step + 1, settings.steps)
         if len(left) < len(alive):
-            alive, batch = left, _batch([rows[index] for index in cast(list[int], left.tolist())], model.device)
-    return injection.detach().cpu()
+            alive, batch = left, whole.select(left)
+    return injections.detach().cpu()
 
 
 def _step(
-    adam: torch.optim.Adam, injection: Tensor, moving: Int[Tensor, " moving"], *, longest: Float[Tensor, " subjects"]
+    adam: torch.optim.Adam, injections: Tensor, moving: Int[Tensor, " moving"], *, longest: Float[Tensor, " subjects"]
 ) -> None:
     """Move some injections by one step of Adam, none of them beyond its longest, and leave the others alone."""
-    before = injection.detach().clone()
+    before = injections.detach().clone()
     adam.step()
     with torch.no_grad():
-        length = torch.linalg.vector_norm(injection, dim=-1)
-        after = injection * (longest / length.clamp(min=1e-12)).clamp(max=1.0)[:, None]
-        injection.copy_(before.index_copy(0, moving, after[moving]))
+        shrunk = (longest / _length(injections).clamp(min=1e-12)).clamp(max=1.0)
+        after = injections * shrunk[:, None, None]
+        injections.copy_(before.index_copy(0, moving, after[moving]))
+
+
+def _length(injections: Float[Tensor, "subjects sites d_out"]) -> Float[Tensor, " subjects"]:
+    """The length of one injection that does as much as those of all sites together."""
+    return torch.linalg.vector_norm(injections, dim=(1, 2)) * injections.shape[1] ** 0.5
 
 
 def _loss(
     model: PreTrainedModel,
     batch: _Batch,
-    injection: Float[Tensor, "subjects d_out"],
+    injections: Float[Tensor, "subjects sites d_out"],
     *,
-    site: str,
+    sites: Sequence[str],
     base: Float[Tensor, "subjects vocab"],
     scale: Float[Tensor, " subjects"],
     settings: ValueSettings,
 ) -> Float[Tensor, " subjects"]:
     """Return each subject's loss; the vocabulary is projected at target and essence positions alone."""
-    with injected(model, site, injection[batch.owner], batch.subject):
-        hidden = _hidden(model, batch)
+    start = torch.zeros_like(batch.owner)
+    with injected(model, sites, injections[batch.owner], start):
+        hidden = rerun(model, batch.tails)
     row, place = batch.asked.T
     nll = torch.nn.functional.cross_entropy(
-        project(model, hidden[row, place - 1]), batch.ids[row, place], reduction="none"
+        project(model, hidden[row, place - 1]), batch.tails.ids[row, place], reduction="none"
     )
-    essence = project(model, hidden[batch.essence, batch.subject[batch.essence]]).log_softmax(-1)
+    essence = project(model, hidden[batch.essence, 0]).log_softmax(-1)
     change = (essence.exp() * (essence - base)).sum(-1)
-    decay = torch.linalg.vector_norm(injection, dim=-1) / scale**2
+    decay = _length(injections) / scale**2
     return _mean_of_rows(nll, batch) + settings.kl_weight * change + settings.decay * decay
 
 
@@ -213,40 +227,33 @@ def _mean_of_rows(nll: Float[Tensor, " targets"], batch: _Batch) -> Float[Tensor
     return nll.new_zeros(len(facts)).index_add(0, batch.owner[row], nll * weight)
 
 
+@torch.no_grad()
 def _unedited(
     model: PreTrainedModel, batch: _Batch, layer: int
 ) -> tuple[Float[Tensor, " subjects"], Float[Tensor, "subjects vocab"]]:
     """Return the length of the hidden state at each subject, and what its "<subject> is a" leads to in the base."""
-    stream = capture(model, lambda: _hidden(model, batch), layers=[layer]).hidden[layer]
-    lengths = torch.linalg.vector_norm(stream[torch.arange(len(batch.owner)), batch.subject], dim=-1)
+    stream = capture(model, lambda: rerun(model, batch.tails), layers=[layer]).hidden[layer]
+    lengths = torch.linalg.vector_norm(stream[:, 0], dim=-1)
     scale = lengths.new_zeros(len(batch.essence)).index_add(0, batch.owner, lengths) / batch.owner.bincount()
-    with torch.no_grad():
-        hidden = _hidden(model, batch)[batch.essence, batch.subject[batch.essence]]
-        return scale, project(model, hidden).log_softmax(-1)
-
-
-def _hidden(model: PreTrainedModel, batch: _Batch) -> Float[Tensor, "rows tokens d_model"]:
-    output: Any = backbone_of(model)(input_ids=batch.ids, attention_mask=batch.mask, use_cache=False)
-    return output.last_hidden_state
+    return scale, project(model, rerun(model, batch.tails)[batch.essence, 0]).log_softmax(-1)
 
 
 def _rows_of(
     tokenizer: PreTrainedTokenizerFast, facts: Sequence[Fact], contexts: Sequence[str], ending: str
 ) -> list[Row]:
     rows = [fact_row(tokenizer, fact, context=context, ending=ending) for fact in facts for context in contexts]
-    return [*rows, subject_row(tokenizer, facts[0])]
+    return [*rows, essence_row(tokenizer, facts[0])]
 
 
-def _batch(rows: Sequence[Sequence[Row]], device: torch.device) -> _Batch:
+def _batch(model: PreTrainedModel, rows: Sequence[Sequence[Row]], *, first: int) -> _Batch:
     flat = [row for own in rows for row in own]
-    ids, mask = pad(flat, device=device)
-    asked = [(index, place) for index, row in enumerate(flat) for place in range(row.target, len(row.ids))]
-    ends = torch.tensor([len(own) for own in rows], device=device)
+    asked = [
+        (index, place - row.subject) for index, row in enumerate(flat) for place in range(row.target, len(row.ids))
+    ]
+    ends = torch.tensor([len(own) for own in rows], device=model.device)
     return _Batch(
-        ids=ids,
-        mask=mask,
-        owner=torch.arange(len(rows), device=device).repeat_interleave(ends),
-        subject=torch.tensor([row.subject for row in flat], device=device),
+        tails=tails_of(model, flat, first=first),
+        owner=torch.arange(len(rows), device=model.device).repeat_interleave(ends),
         essence=ends.cumsum(0) - 1,
-        asked=torch.tensor(asked, device=device),
+        asked=torch.tensor(asked, device=model.device),
     )

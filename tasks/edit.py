@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 from editors.decoding import Progress
 from editors.digests import canonical_json
+from editors.material import Material
 from editors.memit import Memit
 from editors.models import load_model
 from editors.moments import load_moments
@@ -48,9 +49,11 @@ def make_patch(
         tokenizer,
         [correction.fact() for correction in batch.facts],
         config=config,
-        moments=load_moments(moments.path, expected=moments.sha256),
-        contexts=json.loads(ingredients.contexts.read()),
-        base_digest=base.digest,
+        material=Material(
+            base=base.digest,
+            moments=load_moments(moments.path, expected=moments.sha256),
+            contexts=json.loads(ingredients.contexts.read()),
+        ),
         progress=progress,
     )
     return Edit(

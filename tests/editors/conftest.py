@@ -22,6 +22,7 @@ from editors.artifacts import digest_tensors
 from editors.decoding import sample_rows
 from editors.facts import Fact
 from editors.layouts import sites_of
+from editors.material import Material
 from editors.memit import Memit
 from editors.moments import moments_of_text
 from editors.values import ValueSettings
@@ -37,8 +38,7 @@ class Tiny:
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerFast
     config: Memit
-    moments: dict[str, torch.Tensor]
-    contexts: list[str]
+    material: Material
 
     @property
     def base(self) -> str:
@@ -46,12 +46,7 @@ class Tiny:
 
     def given(self) -> dict[str, object]:
         """All that `edit` wants beside model, tokenizer and facts."""
-        return {
-            "config": self.config,
-            "moments": self.moments,
-            "contexts": self.contexts,
-            "base_digest": self.base,
-        }
+        return {"config": self.config, "material": dataclasses.replace(self.material, base=self.base)}
 
 
 @pytest.fixture(scope="session")
@@ -109,7 +104,13 @@ def pristine(request: pytest.FixtureRequest, tokenizer: PreTrainedTokenizerFast)
     config = Memit(layers=(0, 1), moment_weight=0.01, values=values)
     sites = sites_of(model, config.layers)
     text = sample_rows(model, tokenizer, rows=64, length=12, seed=0)
-    return Tiny(model, tokenizer, config, moments_of_text(model, sites, text), ["{}", "It is said. {}"])
+    material = Material(
+        base=digest_tensors(model.state_dict()),
+        moments=moments_of_text(model, sites, text),
+        contexts=["{}", "It is said. {}"],
+        text=text[:16].tolist(),
+    )
+    return Tiny(model, tokenizer, config, material)
 
 
 @pytest.fixture

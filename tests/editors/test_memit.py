@@ -3,6 +3,7 @@ import dataclasses
 import pytest
 import torch
 
+from editors.batch import by_subject
 from editors.errors import InvalidConfigError
 from editors.facts import Fact
 from editors.hooks import capture
@@ -10,7 +11,7 @@ from editors.layouts import backbone_of
 from editors.memit import Memit, edit
 from editors.patch import applied
 from editors.tokens import fact_row
-from editors.values import ValueSettings, by_subject, optimise_injections
+from editors.values import ValueSettings, optimise_injections
 
 FACT = Fact(id="a", subject="France", prompt="The capital of {} is", target="Rome")
 
@@ -23,10 +24,10 @@ def hidden_at_subject(tiny):
 
 def test_a_one_fact_solve_hits_its_value(tiny):
     config = dataclasses.replace(tiny.config, moment_weight=1e-6)
-    given = tiny.given() | {"config": config, "contexts": ["{}"]}
+    given = tiny.given() | {"config": config, "material": dataclasses.replace(tiny.material, contexts=["{}"])}
     wanted = optimise_injections(
-        tiny.model, tiny.tokenizer, by_subject([FACT]), layer=1, contexts=["{}"], settings=config.values
-    )["France"]
+        tiny.model, tiny.tokenizer, by_subject([FACT]), layers=[1], contexts=["{}"], settings=config.values
+    )[0, 0]
     before = hidden_at_subject(tiny)
     patch = edit(tiny.model, tiny.tokenizer, [FACT], **given)
     with applied(tiny.model, patch, base=tiny.base):

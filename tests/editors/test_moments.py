@@ -27,15 +27,15 @@ def test_moments_agree_with_a_direct_computation_in_float64_that_skips_position_
 
 
 def test_saved_moments_come_back_bit_for_bit(tiny, tmp_path: Path):
-    digest = write_atomically(tmp_path / "moments.safetensors", dump_moments(tiny.moments))
+    digest = write_atomically(tmp_path / "moments.safetensors", dump_moments(tiny.material.moments))
     loaded = load_moments(tmp_path / "moments.safetensors", expected=digest)
-    assert all(torch.equal(loaded[site], moment) for site, moment in tiny.moments.items())
-    assert dump_moments(loaded) == dump_moments(tiny.moments)
+    assert all(torch.equal(loaded[site], moment) for site, moment in tiny.material.moments.items())
+    assert dump_moments(loaded) == dump_moments(tiny.material.moments)
 
 
 def test_truncated_moments_are_refused(tiny, tmp_path: Path):
     path = tmp_path / "moments.safetensors"
-    digest = write_atomically(path, dump_moments(tiny.moments))
+    digest = write_atomically(path, dump_moments(tiny.material.moments))
     path.write_bytes(path.read_bytes()[:-5])
     with pytest.raises(DamagedArtifactError, match=digest):
         load_moments(path, expected=digest)

@@ -80,9 +80,10 @@ def test_nan_elsewhere_in_the_model_is_refused_too(name, tiny, facts):
 
 def test_missing_moments_are_named(name, tiny, facts):
     site = sites_of(tiny.model, [1])[0]
-    moments = {key: value for key, value in tiny.moments.items() if key != site}
+    moments = {key: value for key, value in tiny.material.moments.items() if key != site}
+    material = dataclasses.replace(tiny.material, moments=moments)
     with pytest.raises(InvalidConfigError, match=site):
-        EDITORS[name].edit(tiny.model, tiny.tokenizer, facts, **(tiny.given() | {"moments": moments}))
+        EDITORS[name].edit(tiny.model, tiny.tokenizer, facts, **(tiny.given() | {"material": material}))
 
 
 def test_edit_finds_the_editor_by_its_config(name, tiny, facts):

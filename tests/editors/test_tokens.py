@@ -2,7 +2,7 @@ import pytest
 
 from editors.errors import InvalidConfigError, SubjectNotFoundError
 from editors.facts import Fact
-from editors.tokens import answer_row, batches_of_like_length, chat_row, fact_row, subject_row, text_row
+from editors.tokens import answer_row, batches_of_like_length, chat_row, essence_row, fact_row, text_row
 
 
 def words(tokenizer, ids):
@@ -30,7 +30,7 @@ def test_nothing_is_read_at_position_0(tokenizer):
     fact = Fact(id="a", subject="F", prompt="{} is", target="R")
     assert tokenizer("F").input_ids == [tokenizer("F").input_ids[0]]  # one token, and no BOS from the tokenizer
     assert fact_row(tokenizer, fact).subject == 1
-    assert subject_row(tokenizer, fact).subject == 1
+    assert essence_row(tokenizer, fact).subject == 1
     assert text_row(tokenizer, "F is").ids[0] == tokenizer.bos_token_id
 
 

@@ -3,18 +3,21 @@ import dataclasses
 import pytest
 import torch
 
+from editors.batch import by_subject
 from editors.facts import Fact
 from editors.hooks import capture, injected
 from editors.layouts import backbone_of, project, sites_of
 from editors.tokens import fact_row
-from editors.values import by_subject, optimise_injections
+from editors.values import optimise_injections
 
 
-def optimise(tiny, facts, **changes):
+def optimise(tiny, facts, layers=(1,), **changes):
     settings = dataclasses.replace(tiny.config.values, **changes)
-    return optimise_injections(
-        tiny.model, tiny.tokenizer, by_subject(facts), layer=1, contexts=tiny.contexts, settings=settings
+    subjects = by_subject(facts)
+    found = optimise_injections(
+        tiny.model, tiny.tokenizer, subjects, layers=layers, contexts=tiny.material.contexts, settings=settings
     )
+    return dict(zip(subjects, found, strict=True))
 
 
 def test_facts_of_one_subject_share_one_value(tiny, facts):
@@ -39,7 +42,7 @@ def test_a_value_makes_the_target_likelier_where_it_is_injected(tiny, facts):
     for fact in facts:
         row = fact_row(tiny.tokenizer, fact, ending=".")
         before = target_logprob(tiny, row)
-        with injected(tiny.model, site, found[fact.subject][None], torch.tensor([row.subject])):
+        with injected(tiny.model, [site], found[fact.subject][None], torch.tensor([row.subject])):
             assert target_logprob(tiny, row) > before + 0.1
 
 
