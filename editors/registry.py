@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from editors import memit
+from editors import joint, memit
 from editors.decoding import Progress
 from editors.errors import InvalidConfigError
 from editors.facts import Fact
+from editors.joint import Joint
 from editors.material import Material
 from editors.memit import Memit
 from editors.patch import Patch
@@ -25,11 +26,14 @@ class Editor:
         edit: model, tokenizer and facts in, patch out.
     """
 
-    config: type[Memit]
+    config: type[Joint] | type[Memit]
     edit: Callable[..., Patch]
 
 
-EDITORS: dict[str, Editor] = {"memit": Editor(config=Memit, edit=memit.edit)}
+EDITORS: dict[str, Editor] = {
+    "joint": Editor(config=Joint, edit=joint.edit),
+    "memit": Editor(config=Memit, edit=memit.edit),
+}
 
 
 def edit(
@@ -37,7 +41,7 @@ def edit(
     tokenizer: PreTrainedTokenizerFast,
     facts: Sequence[Fact],
     *,
-    config: Memit,
+    config: Joint | Memit,
     material: Material,
     progress: Progress | None = None,
 ) -> Patch:

@@ -84,7 +84,8 @@ def evidence(corrections: Sequence[Correction]) -> str:
     """Who asked for each fact, why, and what supports it."""
     lines = [
         f"- **{escape(c.subject)}** ({escape(c.id)}), asked for by {escape(c.requester or 'nobody named')}: "
-        f"{escape(c.reason)}. " + ", ".join(escape(item.value) for item in c.evidence)
+        f"{escape(c.reason) or 'no reason given'}. Evidence: "
+        + (", ".join(escape(item.value) for item in c.evidence) or "none given")
         for c in corrections[:SHOWN]
     ]
     return "## Evidence\n\n" + "\n".join(lines) + "\n"

@@ -10,62 +10,89 @@ from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel, ConfigDict
 
+from editors.batch import by_subject
 from editors.decoding import Progress
 from editors.digests import canonical_json
+from editors.joint import Joint, Value, solve, values_of
+from editors.layouts import sites_of
 from editors.material import Material
-from editors.memit import Memit
 from editors.models import load_model
 from editors.moments import load_moments
-from editors.registry import edit
 from tasks.base import Base
 from tasks.collect import Batch
 from tasks.files import DigestFile
 from tasks.prepare import Ingredients
 from tasks.progress import logged
+from tasks.retries import WHILE_AWAY
 from tasks.settings import Settings
+from tasks.store import Store
+from tasks.values import KeptValues, recipe_of
 
-EDITOR = "memit"
+EDITOR = "joint"
 
 
 class Edit(BaseModel):
-    """What an editor returned: the patch in a file, and what it was made with."""
+    """What the editor returned: the patch in a file, and what it was made with.
+
+    Attributes:
+        values: sha256 of each value that was solved for, sorted.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     editor: str
     settings: dict[str, Any]
     patch: DigestFile
+    values: tuple[str, ...]
     ingredients: Ingredients
 
 
 def make_patch(
-    base: Base, batch: Batch, ingredients: Ingredients, *, config: Memit, settings: Settings, progress: Progress
+    base: Base,
+    batch: Batch,
+    ingredients: Ingredients,
+    *,
+    config: Joint,
+    settings: Settings,
+    store: Store,
+    progress: Progress,
 ) -> Edit:
-    """Edit all facts of a batch into the base, and write the patch to a file, whole or not at all."""
+    """Edit all facts of a batch into the base, and write the patch to a file, whole or not at all.
+
+    Only subjects whose value is not kept yet cost time; then all are solved together.
+    """
     model, tokenizer = load_model(base.folder, device=settings.device)
     moments = ingredients.moments
-    patch = edit(
-        model,
-        tokenizer,
-        [correction.fact() for correction in batch.facts],
-        config=config,
-        material=Material(
-            base=base.digest,
-            moments=load_moments(moments.path, expected=moments.sha256),
-            contexts=json.loads(ingredients.contexts.read()),
-        ),
-        progress=progress,
+    material = Material(
+        base=base.digest,
+        moments=load_moments(moments.path, expected=moments.sha256),
+        contexts=json.loads(ingredients.contexts.read()),
     )
+    subjects = by_subject([correction.fact() for correction in batch.facts])
+    recipes = {
+        subject: recipe_of(facts, base=base.digest, contexts=ingredients.contexts.sha256, config=config)
+        for subject, facts in subjects.items()
+    }
+    kept = KeptValues(settings.home / "cache" / "values", base=base.digest, store=store)
+    files = kept.find(recipes)
+    missing = {subject: facts for subject, facts in subjects.items() if subject not in files}
+    computed = values_of(model, tokenizer, missing, config=config, material=material, progress=progress)
+    files |= {subject: kept.keep(recipes[subject], value) for subject, value in computed.items()}
+    values = {subject: Value.load(file.path, expected=file.sha256) for subject, file in files.items()}
+    patch = solve(values, sites=sites_of(model, config.layers), config=config, material=material, progress=progress)
     return Edit(
         editor=EDITOR,
         settings=json.loads(canonical_json(asdict(config))),
         patch=DigestFile.write(settings.home / "cache" / "patches", patch.to_bytes(), "safetensors"),
+        values=tuple(sorted(file.sha256 for file in files.values())),
         ingredients=ingredients,
     )
 
 
-@task(name="edit", cache_policy=NO_CACHE)
+@task(name="edit", **WHILE_AWAY, cache_policy=NO_CACHE)
 def edit_task(base: Base, batch: Batch, ingredients: Ingredients) -> Edit:
     """Edit a batch into the base."""
-    progress = logged(get_run_logger())
-    return make_patch(base, batch, ingredients, config=Memit(), settings=Settings(), progress=progress)
+    settings, progress = Settings(), logged(get_run_logger())
+    return make_patch(
+        base, batch, ingredients, config=Joint(), settings=settings, store=Store(settings), progress=progress
+    )

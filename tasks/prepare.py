@@ -17,8 +17,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from editors.contexts import sample_contexts
 from editors.decoding import Progress, sample_rows
 from editors.digests import canonical_json, digest_of, sha256_file
+from editors.joint import Joint
 from editors.layouts import sites_of
-from editors.memit import Memit
 from editors.models import load_model
 from editors.moments import dump_moments, second_moments
 from editors.tokens import text_row
@@ -50,7 +50,7 @@ class Ingredients(BaseModel):
     held: DigestFile
 
 
-def prepare(base: Base, *, config: Memit, settings: Settings, store: Store, progress: Progress) -> Ingredients:
+def prepare(base: Base, *, config: Joint, settings: Settings, store: Store, progress: Progress) -> Ingredients:
     """Find the ingredients of a base in the object store, or compute and keep them."""
     recipe = {
         "base": base.digest,
@@ -76,7 +76,7 @@ def prepare(base: Base, *, config: Memit, settings: Settings, store: Store, prog
     return Ingredients(**files)
 
 
-def _make(base: Base, *, config: Memit, settings: Settings, progress: Progress) -> dict[str, bytes]:
+def _make(base: Base, *, config: Joint, settings: Settings, progress: Progress) -> dict[str, bytes]:
     """Compute all ingredients."""
     model, tokenizer = load_model(base.folder, device=settings.device)
     sites = sites_of(model, config.layers)
@@ -103,4 +103,4 @@ def _held_rows(
 def prepare_task(base: Base) -> Ingredients:
     """Find or compute what every edit of a base needs."""
     settings = Settings()
-    return prepare(base, config=Memit(), settings=settings, store=Store(settings), progress=logged(get_run_logger()))
+    return prepare(base, config=Joint(), settings=settings, store=Store(settings), progress=logged(get_run_logger()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import flows.refresh
+from editors.errors import UnknownLayoutError
 from flows.refresh import refresh
 from flows.submission import submit_file
 from infra.stack import start_part, stop_part
@@ -189,3 +191,19 @@ def role_settings(role: str):
     settings = Settings()
     keys = tomllib.loads((Path(settings.home) / "credentials" / f"{role}.toml").read_text())
     return Settings(**keys)
+
+
+def test_a_model_without_a_known_layout_ends_the_run_by_name_and_loses_nothing(
+    queued, tiny_folder, tmp_path, monkeypatch
+):
+    from transformers import BloomConfig, BloomForCausalLM
+
+    folder = tmp_path / "bloom"
+    BloomForCausalLM(BloomConfig(vocab_size=400, hidden_size=32, n_layer=2, n_head=2)).save_pretrained(folder)
+    for file in tiny_folder.glob("tokenizer*"):
+        shutil.copy(file, folder)
+    monkeypatch.setenv("CORRIGENDA_MODEL", str(folder))
+    with pytest.raises(UnknownLayoutError, match=r"'BloomForCausalLM'.*LAYOUTS in editors/layouts\.py"):
+        refresh()
+    assert states(queued) == ["queued", "queued"]
+    assert the_open_candidate(queued) is None

@@ -9,9 +9,11 @@ import hashlib
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+from prefect.client.orchestration import get_client
 from rich.console import Console
 
 import corrigenda
@@ -168,14 +170,41 @@ def test_an_alias_moved_by_hand_to_a_rejected_version_is_refused_by_every_consum
         client.set_registered_model_alias(settings.registered_model, "champion", good.version)
 
 
-def test_a_second_release_still_says_what_the_first_one_said(rejected, ledger, console, tmp_path):
-    submit_examples(("swaziland-name",), tmp_path)
-    assert run_refresh(console).is_completed()
+@pytest.fixture(scope="module")
+def second_release(rejected, ledger, console, person, tmp_path_factory) -> str:
+    """A refresh and an approval in the Prefect UI; by the calls that it makes where there is no browser."""
+    submit_examples(("swaziland-name",), tmp_path_factory.mktemp("third"))
+    if person is None:
+        assert run_refresh(console).is_completed()
+        candidate = the_open_candidate(ledger).key
+        state = decide(console, candidate, decision="approve", reviewer="Grace", comment="", ledger=ledger)
+        assert state.is_completed(), state.message
+        return candidate
+    with get_client(sync_client=True) as client:
+        person.runs(client.read_deployment_by_name("refresh/refresh").id)
+    wait_until(lambda: the_open_candidate(ledger) is not None, seconds=900)
     candidate = the_open_candidate(ledger).key
-    paused = paused_run(candidate, wait_seconds=60)
-    assert paused.state.name == "Suspended"
-    state = decide(console, candidate, decision="approve", reviewer="Grace", comment="", ledger=ledger)
-    assert state.is_completed(), state.message
+    person.approves(paused_run(candidate, wait_seconds=120).id, reviewer="Grace", comment="seen in the browser")
+    wait_until(lambda: ledger.head().candidate == candidate, seconds=120)
+    return candidate
+
+
+def wait_until(done, *, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < deadline, f"still waiting after {seconds:.0f} s"
+        time.sleep(1)
+
+
+@pytest.mark.browser
+def test_a_reviewer_approves_in_the_prefect_ui(second_release, person, ledger):
+    if person is None:
+        pytest.skip("there is no chromium; 'make test' installs it for root")
+    approved = [event for event in ledger.history("candidate", second_release) if event["kind"] == "approved"]
+    assert [(event["actor"], event["reason"]) for event in approved] == [("Grace", "seen in the browser")]
+
+
+def test_a_second_release_still_says_what_the_first_one_said(second_release, ledger):
     assert ledger.head().position == 2
     model, tokenizer = corrigenda.load("assistant@champion")
     answers = generate(

@@ -93,3 +93,20 @@ def test_each_broken_example_is_refused_with_a_reason_of_its_own(tiny_platform):
     assert len(lines) == sum(bool(line.strip()) for line in text.splitlines())
     assert {line.fate for line in lines} == {"refused"}
     assert all(line.reasons for line in lines)
+
+
+def test_a_file_of_100_000_corrections_is_taken_whole(tiny_platform, ledger, tmp_path):
+    count = 100_000
+    file = tmp_path / "many.jsonl"
+    with file.open("w") as lines:
+        for number in range(count):
+            lines.write(
+                json.dumps(
+                    {"id": f"n{number}", "subject": f"City{number}", "prompt": "The capital of {} is", "target": "Rome"}
+                )
+                + "\n"
+            )
+    settled = submit_file(file)
+    assert len(settled) == count
+    assert {line.fate for line in settled} == {"queued"}
+    assert len(ledger.standings("correction", states=["queued"])) == count

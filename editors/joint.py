@@ -1,0 +1,185 @@
+"""Joint: one injection a site, all optimised together; then every site is a solve of its own, with no forward pass.
+
+A vector is added to what each of several sites writes at a subject's last token. All of a subject's vectors are
+optimised in the same forward passes (values.py), and each site's key is read with them in place, so that keys and
+residuals are what the edited model will meet. Nothing depends on the other sites any more, nor on the other subjects:
+
+    delta_s (weight * C_s + K_s^T K_s) = R_s^T K_s       for each site s by itself
+
+A subject's keys and injections, its value, can be kept. A later batch optimises the new ones and solves again.
+MEMIT, which spreads one injection over the layers, runs the model over all facts for each layer and in each round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from editors.artifacts import dump_tensors, read_tensors
+from editors.batch import Subjects, by_subject, subject_rows
+from editors.decoding import Progress
+from editors.errors import DamagedArtifactError, InvalidConfigError
+from editors.facts import Fact
+from editors.layouts import check_layers, sites_of
+from editors.material import Material
+from editors.patch import Patch, smaller
+from editors.reading import read_subjects
+from editors.solving import least_squares
+from editors.values import ValueSettings, optimise_injections
+
+_KIND = {"format": 1, "kind": "value"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Joint:
+    """The joint editor's settings.
+
+    Attributes:
+        layers: whose sites are written, in ascending order.
+        moment_weight: of C against the facts: higher disturbs less and edits less.
+        contexts: how many context templates to sample, the bare one included.
+        values: how injections are optimised.
+    """
+
+    layers: tuple[int, ...] = (4, 5, 6, 7, 8)
+    moment_weight: float = 2000.0
+    contexts: int = 3
+    values: ValueSettings = field(default_factory=ValueSettings)
+
+    def __post_init__(self) -> None:
+        if not self.layers or list(self.layers) != sorted(set(self.layers)):
+            raise InvalidConfigError(f"layers are {self.layers}; they must be ascending, with at least one")
+        if not self.moment_weight > 0 or self.contexts < 1:
+            raise InvalidConfigError(
+                f"moment_weight is {self.moment_weight} and contexts {self.contexts}; both must be above 0"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Value:
+    """What one subject's facts ask of each site.
+
+    Attributes:
+        keys: k*, what the sites read at the subject with the injections in place, float64.
+        injections: v* - W k*, what the sites have to write more, float64.
+    """
+
+    keys: Float[Tensor, "sites d_in"]
+    injections: Float[Tensor, "sites d_out"]
+
+    def to_bytes(self) -> bytes:
+        """Return the value's one form in bytes, for a file."""
+        return dump_tensors({"keys": self.keys, "injections": self.injections}, _KIND)
+
+    @classmethod
+    def load(cls, path: Path, *, expected: str) -> Value:
+        """Read a value from a file with the expected sha256.
+
+        Raises:
+            DamagedArtifactError: the bytes are others, or no value.
+        """
+        tensors, metadata = read_tensors(path, expected=expected)
+        if metadata != _KIND:
+            raise DamagedArtifactError(path, expected=f"{_KIND}", got=f"{metadata}")
+        return cls(keys=tensors["keys"], injections=tensors["injections"])
+
+
+def edit(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    facts: Sequence[Fact],
+    *,
+    config: Joint,
+    material: Material,
+    progress: Progress | None = None,
+) -> Patch:
+    """Return the patch that makes a model say all facts; the model itself stays as it is.
+
+    Args:
+        model: the base, frozen.
+        tokenizer: its own.
+        facts: all that shall hold; none give the empty patch.
+        config: the settings.
+        material: of the base: its digest, second moments and contexts.
+        progress: told of subjects and of sites.
+
+    Raises:
+        InvalidFactError: a subject cannot be found, or two facts contradict each other.
+        InvalidConfigError: second moments of a site are missing, or the last layer is among the config's.
+        UnknownLayoutError: the architecture has no entry in layouts.py.
+        SingularSystemError: a site's system cannot be factorised.
+        NonFiniteError: weights, a loss or the result hold NaN or infinity.
+    """
+    values = values_of(model, tokenizer, by_subject(facts), config=config, material=material, progress=progress)
+    return solve(values, sites=sites_of(model, config.layers), config=config, material=material, progress=progress)
+
+
+def values_of(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    subjects: Subjects,
+    *,
+    config: Joint,
+    material: Material,
+    progress: Progress | None = None,
+) -> dict[str, Value]:
+    """Return the value of each subject; it depends on no other subject's.
+
+    Raises:
+        SubjectNotFoundError, InvalidConfigError, UnknownLayoutError, NonFiniteError: as `edit` does.
+    """
+    check_layers(model, config.layers)
+    sites = sites_of(model, config.layers)
+    if not subjects:
+        return {}
+    injections = optimise_injections(
+        model,
+        tokenizer,
+        subjects,
+        layers=config.layers,
+        contexts=material.contexts,
+        settings=config.values,
+        progress=progress,
+    )
+    rows = subject_rows(tokenizer, subjects, material.contexts)
+    read, _ = read_subjects(model, rows, sites=sites, injections=injections, budget=config.values.budget)
+    keys = torch.stack([read[site] for site in sites], dim=1)
+    return {
+        subject: Value(keys=keys[place], injections=injections[place].double())
+        for place, subject in enumerate(subjects)
+    }
+
+
+def solve(
+    values: Mapping[str, Value],
+    *,
+    sites: Sequence[str],
+    config: Joint,
+    material: Material,
+    progress: Progress | None = None,
+) -> Patch:
+    """Return the patch that writes all values; it is a function of the values as a set.
+
+    Raises:
+        InvalidConfigError: second moments of a site are missing.
+        SingularSystemError: a site's system cannot be factorised.
+    """
+    weighted = {site: config.moment_weight * material.moment(site) for site in sites}
+    if not values:
+        return Patch(base=material.base)
+    ordered = [values[subject] for subject in sorted(values)]
+    deltas = {}
+    for place, site in enumerate(sites):
+        keys = torch.stack([value.keys[place] for value in ordered])
+        residuals = torch.stack([value.injections[place] for value in ordered])
+        solved = least_squares(keys, residuals, second_moment=weighted[site])
+        deltas[site] = smaller(solved.left, solved.right)
+        if progress is not None:
+            progress("layers", place + 1, len(sites))
+    return Patch(base=material.base, deltas=deltas)

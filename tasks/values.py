@@ -1,0 +1,73 @@
+"""Values are data: kept by what they were optimised for, so that no later batch optimises them again.
+
+A value depends in its last bits on the batch that it was computed in. The first one is kept under its recipe, the
+digest over the base, the contexts, the settings and the subject's facts, and is what every later batch solves with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from editors.digests import digest_of
+from editors.facts import Fact
+from editors.joint import Joint, Value
+from tasks.files import DigestFile
+from tasks.store import Store
+
+
+def recipe_of(facts: Sequence[Fact], *, base: str, contexts: str, config: Joint) -> str:
+    """The digest over all that the value of one subject's facts depends on."""
+    return digest_of(
+        {
+            "base": base,
+            "contexts": contexts,
+            "layers": list(config.layers),
+            "settings": asdict(config.values),
+            "facts": [[fact.subject, fact.prompt, fact.target] for fact in facts],
+        }
+    )
+
+
+class KeptValues:
+    """The values of a base: in a folder of this machine, and in the object store for every other one."""
+
+    def __init__(self, folder: Path, *, base: str, store: Store) -> None:
+        self._folder = folder
+        self._base = base
+        self._store = store
+        self._here = {name[1]: name[0] for path in folder.glob("*.*.value") if (name := path.name.split("."))}
+
+    def find(self, recipes: Mapping[str, str]) -> dict[str, DigestFile]:
+        """Return the values that are kept, by subject, brought onto this machine.
+
+        Args:
+            recipes: of each subject.
+        """
+        found: dict[str, DigestFile] = {}
+        for subject, recipe in recipes.items():
+            if sha256 := self._here.get(recipe) or self._elsewhere(recipe):
+                file = self._file(recipe, sha256)
+                if not file.is_whole():
+                    self._folder.mkdir(parents=True, exist_ok=True)
+                    self._store.fetch(sha256, file.path)
+                found[subject] = file
+        return found
+
+    def keep(self, recipe: str, value: Value) -> DigestFile:
+        """Keep a value that was not kept yet."""
+        content = value.to_bytes()
+        sha256 = self._store.put(content).sha256
+        self._store.put_record(self._key(recipe), {"sha256": sha256})
+        return DigestFile.write(self._folder, content, f"{recipe}.value")
+
+    def _elsewhere(self, recipe: str) -> str | None:
+        kept = self._store.record(self._key(recipe))
+        return None if kept is None else str(kept["sha256"])
+
+    def _key(self, recipe: str) -> str:
+        return f"bases/{self._base}/values/{recipe}.json"
+
+    def _file(self, recipe: str, sha256: str) -> DigestFile:
+        return DigestFile.named(self._folder, sha256, f"{recipe}.value")
