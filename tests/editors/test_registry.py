@@ -12,14 +12,14 @@ from editors.facts import Fact
 from editors.finetune import Finetune
 from editors.layouts import read_weight, site_module, sites_of, write_weight
 from editors.patch import applied
-from editors.registry import EDITORS, Config, edit
+from editors.registry import EDITORS, edit
 from editors.scoring import probe_of, score
 
 every = pytest.mark.parametrize("name", sorted(EDITORS))
 solving = pytest.mark.parametrize("name", sorted(set(EDITORS) - {"finetune", "finetune_constrained"}))
 
 
-def changed(config: Config, *, fine_tuning: dict[str, object], values: dict[str, object]) -> Config:
+def changed(config: Any, *, fine_tuning: dict[str, object], values: dict[str, object]) -> Any:
     """Return a config with some settings of its fine-tuning, or of how it optimises values, changed."""
     if isinstance(config, Finetune):
         return dataclasses.replace(config, **fine_tuning)

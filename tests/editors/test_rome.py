@@ -6,7 +6,7 @@ import torch
 from editors.batch import by_subject, subject_rows
 from editors.errors import InvalidConfigError
 from editors.layouts import read_weight, sites_of, write_weight
-from editors.patch import Patch, applied, smaller
+from editors.patch import LowRank, Patch, applied, smaller
 from editors.reading import read_subjects
 from editors.rome import Rome, edit
 from editors.values import optimise_injections
@@ -28,6 +28,7 @@ def test_a_rank_one_update_hits_its_value_exactly(tiny, facts):
     config, fact = given["config"], facts[0]
     wanted, keys = values_and_keys(tiny, by_subject([fact]), config)
     (delta,) = edit(tiny.model, tiny.tokenizer, [fact], **given).deltas.values()
+    assert isinstance(delta, LowRank)
     assert delta.left.shape[1] == 1
     torch.testing.assert_close(delta.dense() @ keys[0], wanted[0], rtol=1e-5, atol=1e-5)
 
@@ -38,6 +39,7 @@ def test_a_later_value_is_optimised_on_the_weights_that_the_earlier_edits_left(t
     subjects = by_subject(facts)
     patch = edit(tiny.model, tiny.tokenizer, facts, **given)
     ((site, delta),) = patch.deltas.items()
+    assert isinstance(delta, LowRank)
     assert list(subjects) == ["Boeing", "France", "Marie Curie"]
     earlier = Patch(base=base, deltas={site: smaller(delta.left[:, :2], delta.right[:2])})
     (last,) = list(subjects)[2:]
