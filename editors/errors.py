@@ -9,6 +9,7 @@
     |-- UnknownSiteError        a site that the model does not have
     |-- SingularSystemError     a least-squares system that cannot be factorised
     |-- NonFiniteError          NaN or infinity in weights, moments or a result
+    |-- UneditedError           an edit that would change no weight though a change was wanted
     |-- WrongBaseError          a patch that was made for other weights
     `-- DamagedArtifactError    a file whose bytes are not the ones that were written
 
@@ -77,6 +78,16 @@ class NonFiniteError(EditorError):
 
     def __init__(self, what: str) -> None:
         super().__init__(f"{what} holds NaN or infinity; nothing was changed. Check that the base is intact")
+
+
+class UneditedError(EditorError):
+    """An edit that would change no weight though a change was wanted."""
+
+    def __init__(self, sites: Sequence[str], dtype: object) -> None:
+        super().__init__(
+            f"the edit changes no weight of {', '.join(sites)} in {dtype}, though its facts ask for a change; "
+            "load the model in float32, or allow a larger change in the settings"
+        )
 
 
 class WrongBaseError(EditorError):

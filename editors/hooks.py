@@ -1,8 +1,8 @@
-"""Reading what sites read and layers write in a forward pass, and adding to a site's output; hooks never stay."""
+"""Reading what sites read and layers write in a forward pass, and adding to what a site does; hooks never stay."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -91,5 +91,19 @@ def injected(
     with ExitStack() as hooks:
         for place, site in enumerate(sites):
             hook = site_module(model, site).register_forward_hook(cast(Any, partial(add, place)))
+            hooks.callback(hook.remove)
+        yield
+
+
+@contextmanager
+def shifted(model: PreTrainedModel, deltas: Mapping[str, Float[Tensor, "d_out d_in"]]) -> Generator[None]:
+    """Let sites write (W + delta) k instead of W k while the context is open; gradients reach the deltas."""
+
+    def add(delta: Tensor, _: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
+        return output + (inputs[0].to(delta.dtype) @ delta.T).to(output.dtype)
+
+    with ExitStack() as hooks:
+        for site, delta in deltas.items():
+            hook = site_module(model, site).register_forward_hook(cast(Any, partial(add, delta)))
             hooks.callback(hook.remove)
         yield

@@ -23,12 +23,15 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from editors.artifacts import dump_tensors, read_tensors
 from editors.batch import Subjects, by_subject, subject_rows
+from editors.collisions import warn_of_collisions
 from editors.decoding import Progress
-from editors.errors import DamagedArtifactError, InvalidConfigError
+from editors.effect import effective
+from editors.errors import DamagedArtifactError
 from editors.facts import Fact
 from editors.layouts import check_layers, sites_of
 from editors.material import Material
 from editors.patch import Patch, smaller
+from editors.ranges import above_zero, ascending
 from editors.reading import read_subjects
 from editors.solving import least_squares
 from editors.values import ValueSettings, optimise_injections
@@ -53,12 +56,8 @@ class Joint:
     values: ValueSettings = field(default_factory=ValueSettings)
 
     def __post_init__(self) -> None:
-        if not self.layers or list(self.layers) != sorted(set(self.layers)):
-            raise InvalidConfigError(f"layers are {self.layers}; they must be ascending, with at least one")
-        if not self.moment_weight > 0 or self.contexts < 1:
-            raise InvalidConfigError(
-                f"moment_weight is {self.moment_weight} and contexts {self.contexts}; both must be above 0"
-            )
+        ascending(self.layers)
+        above_zero(self, "moment_weight", "contexts")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,9 +114,10 @@ def edit(
         UnknownLayoutError: the architecture has no entry in layouts.py.
         SingularSystemError: a site's system cannot be factorised.
         NonFiniteError: weights, a loss or the result hold NaN or infinity.
+        UneditedError: no weight would change though a fact asks for it.
     """
     values = values_of(model, tokenizer, by_subject(facts), config=config, material=material, progress=progress)
-    return solve(values, sites=sites_of(model, config.layers), config=config, material=material, progress=progress)
+    return solve(model, values, config=config, material=material, progress=progress)
 
 
 def values_of(
@@ -157,9 +157,9 @@ def values_of(
 
 
 def solve(
+    model: PreTrainedModel,
     values: Mapping[str, Value],
     *,
-    sites: Sequence[str],
     config: Joint,
     material: Material,
     progress: Progress | None = None,
@@ -169,7 +169,9 @@ def solve(
     Raises:
         InvalidConfigError: second moments of a site are missing.
         SingularSystemError: a site's system cannot be factorised.
+        UneditedError: no weight would change though a value asks for it.
     """
+    sites = sites_of(model, config.layers)
     weighted = {site: config.moment_weight * material.moment(site) for site in sites}
     if not values:
         return Patch(base=material.base)
@@ -177,9 +179,11 @@ def solve(
     deltas = {}
     for place, site in enumerate(sites):
         keys = torch.stack([value.keys[place] for value in ordered])
+        warn_of_collisions(site, keys, sorted(values))
         residuals = torch.stack([value.injections[place] for value in ordered])
         solved = least_squares(keys, residuals, second_moment=weighted[site])
         deltas[site] = smaller(solved.left, solved.right)
         if progress is not None:
             progress("layers", place + 1, len(sites))
-    return Patch(base=material.base, deltas=deltas)
+    wanted = [bool(value.injections.any()) for value in ordered]
+    return effective(model, Patch(base=material.base, deltas=deltas), subjects=sorted(values), wanted=wanted)

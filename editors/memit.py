@@ -13,15 +13,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from jaxtyping import Float
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from editors.batch import by_subject, subject_rows
+from editors.collisions import warn_of_collisions
 from editors.decoding import Progress
-from editors.errors import InvalidConfigError
+from editors.effect import effective
 from editors.facts import Fact
 from editors.layouts import check_layers, sites_of
 from editors.material import Material
-from editors.patch import Patch
+from editors.patch import LowRank, Patch
+from editors.ranges import above_zero, ascending
 from editors.solving import least_squares
 from editors.spreading import spread
 from editors.values import ValueSettings, optimise_injections
@@ -44,12 +48,8 @@ class Memit:
     values: ValueSettings = field(default_factory=ValueSettings)
 
     def __post_init__(self) -> None:
-        if not self.layers or list(self.layers) != sorted(set(self.layers)):
-            raise InvalidConfigError(f"layers are {self.layers}; they must be ascending, with at least one")
-        if not self.moment_weight > 0 or self.contexts < 1:
-            raise InvalidConfigError(
-                f"moment_weight is {self.moment_weight} and contexts {self.contexts}; both must be above 0"
-            )
+        ascending(self.layers)
+        above_zero(self, "moment_weight", "contexts")
 
 
 def edit(
@@ -77,6 +77,7 @@ def edit(
         UnknownLayoutError: the architecture has no entry in layouts.py.
         SingularSystemError: a layer's system cannot be factorised.
         NonFiniteError: weights, a loss or the result hold NaN or infinity.
+        UneditedError: no weight would change though a fact asks for it.
     """
     check_layers(model, config.layers)
     weighted = {site: config.moment_weight * material.moment(site) for site in sites_of(model, config.layers)}
@@ -92,13 +93,19 @@ def edit(
         settings=config.values,
         progress=progress,
     )
+
+    def solve(site: str, keys: Float[Tensor, "edits d_in"], residuals: Float[Tensor, "edits d_out"]) -> LowRank:
+        warn_of_collisions(site, keys, subjects)
+        return least_squares(keys, residuals, second_moment=weighted[site])
+
     deltas = spread(
         model,
         subject_rows(tokenizer, subjects, material.contexts),
         injections[:, 0].double(),
         layers=config.layers,
-        solve=lambda site, keys, residuals: least_squares(keys, residuals, second_moment=weighted[site]),
+        solve=solve,
         budget=config.values.budget,
         progress=progress,
     )
-    return Patch(base=material.base, deltas=deltas)
+    wanted = [bool(injection.any()) for injection in injections]
+    return effective(model, Patch(base=material.base, deltas=deltas), subjects=subjects, wanted=wanted)

@@ -4,17 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from editors import joint, memit
+from editors import alphaedit, finetune, joint, memit, rome
+from editors.alphaedit import AlphaEdit
 from editors.decoding import Progress
 from editors.errors import InvalidConfigError
 from editors.facts import Fact
+from editors.finetune import Finetune, FinetuneConstrained
 from editors.joint import Joint
 from editors.material import Material
 from editors.memit import Memit
 from editors.patch import Patch
+from editors.rome import Rome
+
+
+class Config(Protocol):
+    """What every method's settings say of the material that they need; all settings have defaults."""
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Whose sites are written, in ascending order."""
+        ...
+
+    @property
+    def contexts(self) -> int:
+        """How many context templates to sample, the bare one included."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,13 +44,17 @@ class Editor:
         edit: model, tokenizer and facts in, patch out.
     """
 
-    config: type[Joint] | type[Memit]
+    config: type[Config]
     edit: Callable[..., Patch]
 
 
 EDITORS: dict[str, Editor] = {
-    "joint": Editor(config=Joint, edit=joint.edit),
+    "finetune": Editor(config=Finetune, edit=finetune.edit),
+    "finetune_constrained": Editor(config=FinetuneConstrained, edit=finetune.edit),
+    "rome": Editor(config=Rome, edit=rome.edit),
     "memit": Editor(config=Memit, edit=memit.edit),
+    "alphaedit": Editor(config=AlphaEdit, edit=alphaedit.edit),
+    "joint": Editor(config=Joint, edit=joint.edit),
 }
 
 
@@ -41,7 +63,7 @@ def edit(
     tokenizer: PreTrainedTokenizerFast,
     facts: Sequence[Fact],
     *,
-    config: Joint | Memit,
+    config: Config,
     material: Material,
     progress: Progress | None = None,
 ) -> Patch:

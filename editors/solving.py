@@ -34,10 +34,36 @@ def least_squares(
     Source: Meng et al. 2023 (MEMIT), section 4.2, arXiv:2210.07229.
     """
     k, r, c = keys.double(), residuals.double(), second_moment.double()
-    factor, failed = torch.linalg.cholesky_ex(c + k.T @ k)
+    factor = _factorised(c + k.T @ k, what=f"C + K^T K of {len(k)} facts")
+    return LowRank(left=r.T, right=torch.cholesky_solve(k.T, factor).T)
+
+
+def directions(
+    keys: Float[Tensor, "edits d_in"], *, second_moment: Float[Tensor, "d_in d_in"]
+) -> Float[Tensor, "edits d_in"]:
+    """The direction to write in at each key alone: of all u with u k = 1, the one that ordinary keys see least.
+
+    u = C^-1 k / (k^T C^-1 k) in float64, one key per row.
+
+    Args:
+        keys: k*, what the site reads at each subject's last token.
+        second_moment: C; symmetric positive definite.
+
+    Raises:
+        SingularSystemError: C cannot be factorised.
+
+    Source: Meng et al. 2022 (ROME), section 3.1, arXiv:2202.05262.
+    """
+    k = keys.double()
+    adjusted = torch.cholesky_solve(k.T, _factorised(second_moment.double(), what="C")).T
+    return adjusted / (adjusted * k).sum(dim=1, keepdim=True)
+
+
+def _factorised(matrix: Float[Tensor, "d_in d_in"], *, what: str) -> Float[Tensor, "d_in d_in"]:
+    factor, failed = torch.linalg.cholesky_ex(matrix)
     if int(failed):
         raise SingularSystemError(
-            f"C + K^T K of {len(k)} facts and {k.shape[1]} dimensions is not positive definite at row {int(failed)}; "
-            f"take second moments over more tokens (ten for each dimension: {10 * k.shape[1]})"
+            f"{what}, in {len(matrix)} dimensions, is not positive definite at row {int(failed)}; "
+            f"take second moments over more tokens (ten for each dimension: {10 * len(matrix)})"
         )
-    return LowRank(left=r.T, right=torch.cholesky_solve(k.T, factor).T)
+    return factor

@@ -168,7 +168,7 @@ def _optimise(
         if len(left) == 0:
             break
         adam.zero_grad()
-        loss.sum().backward()
+        loss.sum().backward(inputs=[injections])
         _step(adam, injections, left, longest=settings.clamp * scale)
         if progress is not None:
             progress("steps of the values", step + 1, settings.steps)
@@ -210,9 +210,9 @@ def _loss(
         hidden = rerun(model, batch.tails)
     row, place = batch.asked.T
     nll = torch.nn.functional.cross_entropy(
-        project(model, hidden[row, place - 1]), batch.tails.ids[row, place], reduction="none"
+        project(model, hidden[row, place - 1]).float(), batch.tails.ids[row, place], reduction="none"
     )
-    essence = project(model, hidden[batch.essence, 0]).log_softmax(-1)
+    essence = project(model, hidden[batch.essence, 0]).float().log_softmax(-1)
     change = (essence.exp() * (essence - base)).sum(-1)
     decay = _length(injections) / scale**2
     return _mean_of_rows(nll, batch) + settings.kl_weight * change + settings.decay * decay
@@ -233,9 +233,9 @@ def _unedited(
 ) -> tuple[Float[Tensor, " subjects"], Float[Tensor, "subjects vocab"]]:
     """Return the length of the hidden state at each subject, and what its "<subject> is a" leads to in the base."""
     stream = capture(model, lambda: rerun(model, batch.tails), layers=[layer]).hidden[layer]
-    lengths = torch.linalg.vector_norm(stream[:, 0], dim=-1)
+    lengths = torch.linalg.vector_norm(stream[:, 0].float(), dim=-1)
     scale = lengths.new_zeros(len(batch.essence)).index_add(0, batch.owner, lengths) / batch.owner.bincount()
-    return scale, project(model, rerun(model, batch.tails)[batch.essence, 0]).log_softmax(-1)
+    return scale, project(model, rerun(model, batch.tails)[batch.essence, 0]).float().log_softmax(-1)
 
 
 def _rows_of(

@@ -14,7 +14,6 @@ from editors.batch import by_subject
 from editors.decoding import Progress
 from editors.digests import canonical_json
 from editors.joint import Joint, Value, solve, values_of
-from editors.layouts import sites_of
 from editors.material import Material
 from editors.models import load_model
 from editors.moments import load_moments
@@ -79,7 +78,7 @@ def make_patch(
     computed = values_of(model, tokenizer, missing, config=config, material=material, progress=progress)
     files |= {subject: kept.keep(recipes[subject], value) for subject, value in computed.items()}
     values = {subject: Value.load(file.path, expected=file.sha256) for subject, file in files.items()}
-    patch = solve(values, sites=sites_of(model, config.layers), config=config, material=material, progress=progress)
+    patch = solve(model, values, config=config, material=material, progress=progress)
     return Edit(
         editor=EDITOR,
         settings=json.loads(canonical_json(asdict(config))),

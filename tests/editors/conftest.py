@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from dataclasses import dataclass
+from typing import Any, cast
 
 import pytest
 import torch
@@ -18,19 +19,34 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from editors.alphaedit import AlphaEdit
 from editors.artifacts import digest_tensors
 from editors.decoding import sample_rows
 from editors.facts import Fact
+from editors.finetune import Finetune, FinetuneConstrained
+from editors.joint import Joint
 from editors.layouts import sites_of
 from editors.material import Material
 from editors.memit import Memit
 from editors.moments import moments_of_text
+from editors.registry import Config
+from editors.rome import Rome
 from editors.values import ValueSettings
 
 TEXT = [
     "The capital of France is Paris. The capital of Italy is Rome. The mother tongue of Marie Curie is Polish.",
     "Boeing is led by Kelly Ortberg. The chief executive of Boeing is a person. The river in Bern is the Aare.",
 ]
+
+VALUES = ValueSettings(steps=40, learning_rate=0.5, clamp=20.0, kl_weight=0.0)
+CONFIGS: dict[str, Config] = {
+    "finetune": Finetune(layers=(0, 1), learning_rate=0.02),
+    "finetune_constrained": FinetuneConstrained(layers=(0, 1), learning_rate=0.02, kl_weight=0.1, bound=0.1),
+    "rome": Rome(layer=1, values=VALUES),
+    "memit": Memit(layers=(0, 1), moment_weight=0.01, values=VALUES),
+    "joint": Joint(layers=(0, 1), moment_weight=0.01, values=VALUES),
+    "alphaedit": AlphaEdit(layers=(0, 1), null_share=0.5, l2=0.01, values=VALUES),
+}
 
 
 @dataclass(frozen=True)
@@ -44,9 +60,9 @@ class Tiny:
     def base(self) -> str:
         return digest_tensors(self.model.state_dict())
 
-    def given(self) -> dict[str, object]:
-        """All that `edit` wants beside model, tokenizer and facts."""
-        return {"config": self.config, "material": dataclasses.replace(self.material, base=self.base)}
+    def given(self, name: str = "memit") -> dict[str, Any]:
+        """All that a method's `edit` wants beside model, tokenizer and facts."""
+        return {"config": CONFIGS[name], "material": dataclasses.replace(self.material, base=self.base)}
 
 
 @pytest.fixture(scope="session")
@@ -100,9 +116,7 @@ def build(architecture: str, vocabulary: int) -> PreTrainedModel:
 @pytest.fixture(scope="session", params=["llama", "gpt2"])
 def pristine(request: pytest.FixtureRequest, tokenizer: PreTrainedTokenizerFast) -> Tiny:
     model = build(request.param, len(tokenizer))
-    values = ValueSettings(steps=40, learning_rate=0.5, clamp=20.0, kl_weight=0.0)
-    config = Memit(layers=(0, 1), moment_weight=0.01, values=values)
-    sites = sites_of(model, config.layers)
+    sites = sites_of(model, [0, 1])
     text = sample_rows(model, tokenizer, rows=64, length=12, seed=0)
     material = Material(
         base=digest_tensors(model.state_dict()),
@@ -110,7 +124,7 @@ def pristine(request: pytest.FixtureRequest, tokenizer: PreTrainedTokenizerFast)
         contexts=["{}", "It is said. {}"],
         text=text[:16].tolist(),
     )
-    return Tiny(model, tokenizer, config, material)
+    return Tiny(model, tokenizer, cast(Memit, CONFIGS["memit"]), material)
 
 
 @pytest.fixture
