@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
     AutoModelForCausalLM,
     Gemma2Config,
@@ -58,19 +58,51 @@ class Tiny:
         return {"config": self.config, "material": dataclasses.replace(self.material, base=self.base)}
 
 
-@pytest.fixture(scope="session")
-def tokenizer() -> PreTrainedTokenizerFast:
+_SPECIAL = ["<bos>", "<eos>"]
+
+
+def byte_level(text: list[str]) -> Tokenizer:
+    """As GPT-2's: every byte has a token, and a space belongs to the word behind it."""
     core = Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
-        vocab_size=360,
-        special_tokens=["<bos>", "<eos>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
+        vocab_size=360, special_tokens=_SPECIAL, initial_alphabet=alphabet, show_progress=False
     )
-    core.train_from_iterator(TEXT * 4, trainer)
-    return PreTrainedTokenizerFast(tokenizer_object=core, bos_token="<bos>", eos_token="<eos>", pad_token="<eos>")
+    core.train_from_iterator(text * 4, trainer)
+    return core
+
+
+def sentence_piece(text: list[str]) -> Tokenizer:
+    """As Llama 2's: spaces are written as a letter, and one is put in front of every text."""
+    core = Tokenizer(models.Unigram())
+    core.pre_tokenizer = pre_tokenizers.Metaspace()
+    core.decoder = decoders.Metaspace()
+    trainer = trainers.UnigramTrainer(
+        vocab_size=120, special_tokens=[*_SPECIAL, "<unk>"], unk_token="<unk>", show_progress=False
+    )
+    core.train_from_iterator(text * 4, trainer)
+    return core
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> PreTrainedTokenizerFast:
+    return PreTrainedTokenizerFast(
+        tokenizer_object=byte_level(TEXT), bos_token="<bos>", eos_token="<eos>", pad_token="<eos>"
+    )
+
+
+@pytest.fixture(
+    scope="session", params=["byte-level", "byte-level with BOS", "SentencePiece", "SentencePiece with BOS"]
+)
+def any_tokenizer(request: pytest.FixtureRequest) -> PreTrainedTokenizerFast:
+    """Of both kinds, one that adds BOS to a text by itself and one that does not."""
+    kind, _, adds_bos = request.param.partition(" with ")
+    core = {"byte-level": byte_level, "SentencePiece": sentence_piece}[kind]([*TEXT, "Who lives in Zürich or 東京"])
+    if adds_bos:
+        core.post_processor = processors.TemplateProcessing(single="<bos> $A", special_tokens=[("<bos>", 0)])
+    return PreTrainedTokenizerFast(tokenizer_object=core, bos_token="<bos>", eos_token="<eos>")
 
 
 _LLAMA = {
