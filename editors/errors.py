@@ -57,8 +57,8 @@ class UnknownLayoutError(EditorError):
     def __init__(self, architecture: str, known: Sequence[str]) -> None:
         super().__init__(
             f"no layout for architecture {architecture!r}; known are {', '.join(known)}. "
-            "To add one, write an entry of LAYOUTS in editors/layouts.py: where its decoder layers, MLP "
-            "down-projection and final norm are, and whether its weights are stored transposed"
+            "To add one, write an entry of LAYOUTS in editors/layouts.py: where its backbone, decoder layers and MLP "
+            "down-projection are, and what else Layout asks; then give tests/editors/conftest.py a tiny config of it"
         )
 
 

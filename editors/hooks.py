@@ -1,4 +1,8 @@
-"""Reading what sites read and layers write in a forward pass, and adding to what a site does; hooks never stay."""
+"""Reading what sites read and layers write in a forward pass, and adding to what a site does; hooks never stay.
+
+Whatever way an architecture runs its MLP, everything here is (rows, tokens, dimensions): OPT runs it over all tokens of
+all rows in one long list.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from editors.layouts import layer_module, site_module
+from editors.layouts import layer_module, layer_of, site_module, stream_norm_of
 
 
 class _EnoughSeenError(Exception):
@@ -26,7 +30,8 @@ class Seen:
 
     Attributes:
         keys: what each site read, (rows, tokens, d_in).
-        hidden: the residual stream after each layer, (rows, tokens, d_model).
+        hidden: the residual stream after each layer, (rows, tokens, d_model): the sum that a site's output went into,
+            before the norm that some architectures send that sum through.
     """
 
     keys: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
@@ -49,27 +54,38 @@ def capture(
         layers: after which the residual stream is wanted.
     """
     seen = Seen()
+    rows: dict[str, int] = {}
 
     def leave_when_complete() -> None:
         if len(seen.keys) == len(sites) and len(seen.hidden) == len(layers):
             raise _EnoughSeenError
 
+    def count_rows(site: str, _: nn.Module, inputs: tuple[Any, ...]) -> None:
+        rows[site] = len(inputs[0])
+
     def keep_key(site: str, _: nn.Module, inputs: tuple[Any, ...]) -> None:
-        seen.keys[site] = inputs[0]
+        seen.keys[site] = _by_rows(inputs[0], rows[site])
         leave_when_complete()
 
-    def keep_hidden(layer: int, _: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:  # noqa: ANN401 - a tensor, or a tuple that starts with one
+    def keep_hidden(layer: int, _: nn.Module, __: tuple[Any, ...], output: Any) -> None:  # noqa: ANN401 - a tensor, or a tuple that starts with one
         seen.hidden[layer] = output[0] if isinstance(output, tuple) else output
+        leave_when_complete()
+
+    def keep_sum(layer: int, _: nn.Module, inputs: tuple[Any, ...]) -> None:
+        seen.hidden[layer] = inputs[0]
         leave_when_complete()
 
     with ExitStack() as hooks, suppress(_EnoughSeenError), torch.no_grad():
         for site in sites:
-            module = site_module(model, site)
-            hook = module.register_forward_pre_hook(partial(keep_key, site))
-            hooks.callback(hook.remove)
+            around = layer_module(model, layer_of(model, site))
+            hooks.callback(around.register_forward_pre_hook(partial(count_rows, site)).remove)
+            hooks.callback(site_module(model, site).register_forward_pre_hook(partial(keep_key, site)).remove)
         for layer in layers:
-            module = layer_module(model, layer)
-            hook = module.register_forward_hook(partial(keep_hidden, layer))
+            norm = stream_norm_of(model, layer)
+            if norm is None:
+                hook = layer_module(model, layer).register_forward_hook(partial(keep_hidden, layer))
+            else:
+                hook = norm.register_forward_pre_hook(partial(keep_sum, layer))
             hooks.callback(hook.remove)
         forward()
     return seen
@@ -82,11 +98,16 @@ def injected(
     injections: Float[Tensor, "rows sites d_out"],
     positions: Int[Tensor, " rows"],
 ) -> Generator[None]:
-    """Add a vector to what each site writes, for each row of the batch at one position, while the context is open."""
+    """Add a vector to what each site writes, for each row of the batch at one position, while the context is open.
+
+    It is added before any norm that the site's output passes on its way into the stream.
+    """
     rows = torch.arange(len(positions), device=positions.device)
 
     def add(place: int, _: nn.Module, __: tuple[Any, ...], output: Tensor) -> Tensor:
-        return output.index_put((rows, positions), injections[:, place].to(output.dtype), accumulate=True)
+        states = _by_rows(output, len(positions))
+        changed = states.index_put((rows, positions), injections[:, place].to(output.dtype), accumulate=True)
+        return changed.view_as(output)
 
     with ExitStack() as hooks:
         for place, site in enumerate(sites):
@@ -107,3 +128,7 @@ def shifted(model: PreTrainedModel, deltas: Mapping[str, Float[Tensor, "d_out d_
             hook = site_module(model, site).register_forward_hook(cast(Any, partial(add, delta)))
             hooks.callback(hook.remove)
         yield
+
+
+def _by_rows(states: Tensor, rows: int) -> Float[Tensor, "rows tokens dimensions"]:
+    return states if states.dim() == 3 else states.unflatten(0, (rows, -1))

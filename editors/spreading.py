@@ -3,13 +3,24 @@
 Keys and what is still missing are read again after each layer, with the earlier deltas in place. The model is given
 back as it was, bit for bit.
 
-Source: Meng et al. 2023 (MEMIT), algorithm 1, arXiv:2210.07229.
+The hidden state after the last layer is h = a + N(z): what arrives there, and the last site's output z behind its norm
+N, which is the identity in most architectures (outputnorms.py). It shall become what it is with the injection held at
+that site, a + N(v*). Once earlier layers have moved a to a', the last site has to write x with N(x) = N(v*) - (a' - a):
+
+    missing = v* - z' - before(a' - a)
+
+which without a norm is the injection less the change of h. The last layer is given all that is missing there; so one
+layer alone makes the site's output v*, on every architecture. An earlier layer is given a share of what that is worth
+in the stream, taken through its own norm.
+
+Source: Meng et al. 2023 (MEMIT), algorithm 1, arXiv:2210.07229, for architectures without such norms.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -17,7 +28,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from editors.decoding import Progress
-from editors.layouts import read_weight, sites_of, write_weight
+from editors.layouts import output_norm_of, read_weight, site_module, sites_of, write_weight
+from editors.outputnorms import before, behind
 from editors.patch import Delta, LowRank, added, restored, smaller
 from editors.reading import read_subjects
 from editors.tokens import Row
@@ -27,10 +39,28 @@ logger = logging.getLogger(__name__)
 Solve = Callable[[str, Float[Tensor, "edits d_in"], Float[Tensor, "edits d_out"]], LowRank]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Reading:
+    """What is read at the subjects while some layers are edited.
+
+    Attributes:
+        keys: of the site that is next.
+        output: of that site.
+        last: the last site's output z.
+        arriving: the hidden state after the last layer without what its site adds, a.
+    """
+
+    keys: Float[Tensor, "edits d_in"]
+    output: Float[Tensor, "edits d_out"]
+    last: Float[Tensor, "edits d_out"]
+    arriving: Float[Tensor, "edits d_model"]
+
+
+@torch.no_grad()
 def spread(
     model: PreTrainedModel,
     rows: Sequence[Sequence[Row]],
-    wanted: Float[Tensor, "edits d_out"],
+    injections: Float[Tensor, "edits d_out"],
     *,
     layers: Sequence[int],
     solve: Solve,
@@ -42,7 +72,7 @@ def spread(
     Args:
         model: the base.
         rows: of each edit, cut behind the subject.
-        wanted: by what the hidden state after the last layer shall change at each subject.
+        injections: v* - W k of each edit at the last layer's site.
         layers: in ascending order.
         solve: from a site, its keys and its residuals to a delta.
         budget: tokens in a forward pass, padding included.
@@ -50,18 +80,55 @@ def spread(
     """
     sites = sites_of(model, layers)
     deltas: dict[str, Delta] = {}
-    untouched: Tensor | None = None
+    start: _Reading | None = None
     with restored(model, sites):
         for done, site in enumerate(sites):
-            keys, states = read_subjects(model, rows, sites=[site], layers=[layers[-1]], budget=budget)
-            hidden = states[layers[-1]]
-            untouched = hidden if untouched is None else untouched
-            missing = wanted - (hidden - untouched)
-            solved = solve(site, keys[site], missing / (len(sites) - done))
+            now = _read(model, rows, site=site, last=layers[-1], budget=budget)
+            start = now if start is None else start
+            missing = _missing(model, start, now, injections, last=layers[-1])
+            share = 1 / (len(sites) - done)
+            residuals = missing if share == 1 else _converted(model, now, share, missing, layers[done], layers[-1])
+            solved = solve(site, now.keys, residuals)
             deltas[site] = smaller(solved.left, solved.right)
             write_weight(model, site, added(read_weight(model, site), deltas[site]))
-            share = float(torch.linalg.vector_norm(missing) / torch.linalg.vector_norm(wanted).clamp(min=1e-12))
-            logger.info("%s: %d edits, %.0f %% of the change was missing", site, len(wanted), 100 * share)
+            part = float(torch.linalg.vector_norm(missing) / torch.linalg.vector_norm(injections).clamp(min=1e-12))
+            logger.info("%s: %d edits, %.0f %% of the change was missing", site, len(injections), 100 * part)
             if progress is not None:
                 progress("layers", done + 1, len(sites))
     return deltas
+
+
+def _read(model: PreTrainedModel, rows: Sequence[Sequence[Row]], *, site: str, last: int, budget: int) -> _Reading:
+    (last_site,) = sites_of(model, [last])
+    keys, hidden = read_subjects(
+        model, rows, sites=list(dict.fromkeys([site, last_site])), layers=[last], budget=budget
+    )
+    outputs = {name: _output(model, name, read) for name, read in keys.items()}
+    return _Reading(
+        keys=keys[site],
+        output=outputs[site],
+        last=outputs[last_site],
+        arriving=hidden[last] - behind(output_norm_of(model, last), outputs[last_site]),
+    )
+
+
+def _output(model: PreTrainedModel, site: str, keys: Float[Tensor, "edits d_in"]) -> Float[Tensor, "edits d_out"]:
+    return site_module(model, site)(keys.to(model.device, model.dtype)).double().cpu()
+
+
+def _missing(
+    model: PreTrainedModel, start: _Reading, now: _Reading, injections: Float[Tensor, "edits d_out"], *, last: int
+) -> Float[Tensor, "edits d_out"]:
+    """What the last site's output lacks of v*, less what earlier layers have brought in its stead."""
+    value = start.last + injections
+    brought = before(output_norm_of(model, last), now.arriving - start.arriving, at=value)
+    return value - now.last - brought
+
+
+def _converted(
+    model: PreTrainedModel, now: _Reading, share: float, missing: Float[Tensor, "edits d_out"], layer: int, last: int
+) -> Float[Tensor, "edits d_out"]:
+    """What an earlier site's output has to change by, for a share of what is missing at the last one."""
+    norm = output_norm_of(model, last)
+    worth = behind(norm, now.last + missing) - behind(norm, now.last)
+    return before(output_norm_of(model, layer), share * worth, at=now.output)

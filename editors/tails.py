@@ -3,6 +3,9 @@
 An injection at layer L and token t changes neither the layers below L nor the tokens before t. So those are computed
 once: what enters layer L from the subject's last token on, and the attention's keys and values of the tokens before
 it. A rerun then costs the layers from L on over the tokens from the subject on, and everything else is looked up.
+
+Heads are padded on the left and tails on the right, so that nothing stands between the two: attention that reaches
+only a window of tokens back counts them as they lie in the cache. The cache itself keeps them all, whatever the window.
 """
 
 # pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false, reportUnknownVariableType=false
@@ -19,7 +22,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
-from editors.layouts import backbone_of, layer_module, layers_of
+from editors.layouts import backbone_of, layer_module, layers_of, layout_of
 from editors.tokens import Row, pad
 
 
@@ -65,13 +68,19 @@ def tails_of(model: PreTrainedModel, rows: Sequence[Row], *, first: int) -> Tail
         first: the lowest layer that will be changed.
     """
     device = model.device
-    heads, heads_mask = pad([Row(ids=row.ids[: row.subject]) for row in rows], device=device)
+    heads, heads_mask = pad([Row(ids=row.ids[: row.subject]) for row in rows], device=device, left=True)
     ids, tails_mask = pad([Row(ids=row.ids[row.subject :]) for row in rows], device=device)
     starts = torch.tensor([row.subject for row in rows], device=device)
     positions = starts[:, None] + torch.arange(ids.shape[1], device=device)
     mask = torch.cat([heads_mask, tails_mask], dim=1)
     cache = DynamicCache()
-    backbone_of(model)(input_ids=heads, attention_mask=heads_mask, past_key_values=cache, use_cache=True)
+    backbone_of(model)(
+        input_ids=heads,
+        attention_mask=heads_mask,
+        position_ids=(heads_mask.cumsum(-1) - 1).clamp(min=0),
+        past_key_values=cache,
+        use_cache=True,
+    )
     before = tuple((cast(Tensor, layer.keys), cast(Tensor, layer.values)) for layer in cache.layers)
     entering: list[Tensor] = []
     hook = layer_module(model, first).register_forward_pre_hook(lambda _, inputs: entering.append(inputs[0]))
@@ -94,11 +103,15 @@ def _run(model: PreTrainedModel, before: Sequence[tuple[Tensor, Tensor]], **give
 
 
 class _Skipped(nn.Module):
-    """Stands where a layer is not run: what comes in goes out."""
+    """Stands where a layer is not run: what comes in goes out, in the form in which its layers return it."""
 
-    def forward(self, hidden: Tensor, *_: object, **__: object) -> Tensor:
+    def __init__(self, *, as_tuple: bool) -> None:
+        super().__init__()
+        self._as_tuple = as_tuple
+
+    def forward(self, hidden: Tensor, *_: object, **__: object) -> Tensor | tuple[Tensor, None]:
         """Return the hidden states as they are."""
-        return hidden
+        return (hidden, None) if self._as_tuple else hidden
 
 
 @contextmanager
@@ -109,7 +122,7 @@ def _starting_at(model: PreTrainedModel, first: int, entering: Tensor) -> Genera
     hook = layers[first].register_forward_pre_hook(lambda _, inputs: (entering, *inputs[1:]))
     try:
         for place in range(first):
-            layers[place] = _Skipped()
+            layers[place] = _Skipped(as_tuple=layout_of(model).tuples)
         yield
     finally:
         for place, layer in enumerate(below):

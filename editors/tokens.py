@@ -117,11 +117,15 @@ def essence_row(tokenizer: PreTrainedTokenizerFast, fact: Fact) -> Row:
     return Row(ids=ids[: last + 1], subject=last, target=last + 1)
 
 
-def pad(rows: Sequence[Row], *, device: torch.device) -> tuple[Int[Tensor, "rows tokens"], Int[Tensor, "rows tokens"]]:
-    """Return rows of one batch padded on the right, and the mask that is 1 where a token is real."""
+def pad(
+    rows: Sequence[Row], *, device: torch.device, left: bool = False
+) -> tuple[Int[Tensor, "rows tokens"], Int[Tensor, "rows tokens"]]:
+    """Return rows of one batch padded on the right, or on the left, and the mask that is 1 where a token is real."""
     width = max(len(row.ids) for row in rows)
-    ids = torch.tensor([[*row.ids, *[row.ids[0]] * (width - len(row.ids))] for row in rows], device=device)
-    mask = torch.tensor([[1] * len(row.ids) + [0] * (width - len(row.ids)) for row in rows], device=device)
+    ids = torch.tensor([_beside(row.ids, [row.ids[0]] * (width - len(row.ids)), left) for row in rows], device=device)
+    mask = torch.tensor(
+        [_beside([1] * len(row.ids), [0] * (width - len(row.ids)), left) for row in rows], device=device
+    )
     return ids, mask
 
 
@@ -144,6 +148,10 @@ def batches_of_like_length(
         batch.append(index)
     if batch:
         yield batch
+
+
+def _beside(tokens: Sequence[int], padding: Sequence[int], left: bool) -> list[int]:
+    return [*padding, *tokens] if left else [*tokens, *padding]
 
 
 def _encode(tokenizer: PreTrainedTokenizerFast, text: str) -> tuple[tuple[int, ...], list[tuple[int, int]]]:

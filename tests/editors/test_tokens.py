@@ -1,8 +1,28 @@
+"""Rows mean the same whatever a tokenizer does with spaces and at the start of a text."""
+
+import copy
+
 import pytest
+import torch
 
 from editors.errors import InvalidConfigError, SubjectNotFoundError
 from editors.facts import Fact
-from editors.tokens import answer_row, batches_of_like_length, chat_row, essence_row, fact_row, text_row
+from editors.tokens import (
+    Row,
+    answer_row,
+    batches_of_like_length,
+    bos_token,
+    chat_row,
+    essence_row,
+    fact_row,
+    pad,
+    text_row,
+)
+
+
+@pytest.fixture
+def tokenizer(any_tokenizer):
+    return copy.deepcopy(any_tokenizer)
 
 
 def words(tokenizer, ids):
@@ -12,6 +32,7 @@ def words(tokenizer, ids):
 @pytest.mark.parametrize(
     ("subject", "prompt"),
     [
+        ("F", "{} is"),
         ("France", "{}'s capital is"),
         ("Marie Curie", "The mother tongue of {} is"),
         ("Bern", "Bernard says that {} is on the river"),
@@ -26,22 +47,56 @@ def test_the_subject_ends_at_its_own_place(tokenizer, subject, prompt, context):
     assert words(tokenizer, row.ids[1 : row.subject + 1]) == wanted
 
 
-def test_nothing_is_read_at_position_0(tokenizer):
+def test_one_bos_opens_every_row_and_nothing_is_read_there(tokenizer):
     fact = Fact(id="a", subject="F", prompt="{} is", target="R")
-    assert tokenizer("F").input_ids == [tokenizer("F").input_ids[0]]  # one token, and no BOS from the tokenizer
-    assert fact_row(tokenizer, fact).subject == 1
-    assert essence_row(tokenizer, fact).subject == 1
-    assert text_row(tokenizer, "F is").ids[0] == tokenizer.bos_token_id
+    rows = [fact_row(tokenizer, fact), essence_row(tokenizer, fact)]
+    assert all(row.subject > 0 and row.target > row.subject for row in rows)
+    for row in (*rows, text_row(tokenizer, "F is"), answer_row(tokenizer, "F is", "R")):
+        assert row.ids[0] == tokenizer.bos_token_id
+        assert row.ids.count(tokenizer.bos_token_id) == 1
 
 
 def test_a_bos_in_the_text_is_not_doubled(tokenizer):
-    assert text_row(tokenizer, "<bos>Rome").ids == text_row(tokenizer, "Rome").ids
+    assert text_row(tokenizer, "<bos>Rome").ids.count(tokenizer.bos_token_id) == 1
 
 
-def test_the_target_begins_behind_the_prompt_with_its_space(tokenizer):
-    row = answer_row(tokenizer, "The capital of Italy is ", " Rome")
-    assert words(tokenizer, row.ids[row.target :]) == " Rome"
+def test_where_there_is_no_bos_the_end_token_opens_a_row(tokenizer):
+    tokenizer.bos_token = None
+    assert text_row(tokenizer, "Rome").ids[0] == tokenizer.eos_token_id
+    tokenizer.eos_token = None
+    with pytest.raises(InvalidConfigError, match="set bos_token"):
+        bos_token(tokenizer)
+
+
+@pytest.mark.parametrize("target", ["Rome", "Kelly Ortberg", "the Aare in Bern"])
+def test_the_target_begins_behind_the_prompt_with_its_space(tokenizer, target):
+    row = answer_row(tokenizer, "The capital of Italy is ", f" {target}")
     assert words(tokenizer, row.ids[1 : row.target]) == "The capital of Italy is"
+    assert words(tokenizer, row.ids[1:]) == f"The capital of Italy is {target}"
+
+
+def test_spaces_around_prompt_and_target_make_no_difference(tokenizer):
+    tidy, untidy = (
+        Fact(id="a", subject="Italy", prompt=f"The capital of {{}} is{space}", target=f"{space}Rome")
+        for space in ("", " ")
+    )
+    assert fact_row(tokenizer, tidy) == fact_row(tokenizer, untidy)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_the_tokenizers_padding_side_makes_no_difference(tokenizer, side):
+    fact = Fact(id="a", subject="Italy", prompt="The capital of {} is", target="Rome")
+    expected = fact_row(tokenizer, fact)
+    tokenizer.padding_side = tokenizer.truncation_side = side
+    assert fact_row(tokenizer, fact) == expected
+
+
+def test_padding_keeps_every_token_on_the_side_that_is_asked_for():
+    rows = [Row(ids=(0, 5, 6)), Row(ids=(0, 7))]
+    for left, places in ((False, [0, 1]), (True, [1, 2])):
+        ids, mask = pad(rows, device=torch.device("cpu"), left=left)
+        assert [ids[index][mask[index] == 1].tolist() for index in (0, 1)] == [[0, 5, 6], [0, 7]]
+        assert mask[1].nonzero().flatten().tolist() == places
 
 
 def test_a_subject_without_tokens_is_refused(tokenizer, monkeypatch):
