@@ -22,7 +22,7 @@ from editors.facts import Fact
 from editors.layouts import check_layers, sites_of
 from editors.material import Material
 from editors.patch import Patch
-from editors.solving import least_squares
+from editors.solving import FactorisedMoment
 from editors.spreading import spread
 from editors.values import ValueSettings, optimise_injections
 
@@ -75,11 +75,11 @@ def edit(
         InvalidFactError: a subject cannot be found, or two facts contradict each other.
         InvalidConfigError: second moments of a site are missing, or the last layer is among the config's.
         UnknownLayoutError: the architecture has no entry in layouts.py.
-        SingularSystemError: a layer's system cannot be factorised.
+        SingularSystemError: a site's second moments cannot be factorised, which shows before anything is optimised.
         NonFiniteError: weights, a loss or the result hold NaN or infinity.
     """
     check_layers(model, config.layers)
-    weighted = {site: config.moment_weight * material.moment(site) for site in sites_of(model, config.layers)}
+    moments = {site: FactorisedMoment.of(material.moment(site)) for site in sites_of(model, config.layers)}
     subjects = by_subject(facts)
     if not subjects:
         return Patch(base=material.base)
@@ -97,7 +97,7 @@ def edit(
         subject_rows(tokenizer, subjects, material.contexts),
         injections[:, 0].double(),
         layers=config.layers,
-        solve=lambda site, keys, residuals: least_squares(keys, residuals, second_moment=weighted[site]),
+        solve=lambda site, keys, residuals: moments[site].least_squares(keys, residuals, weight=config.moment_weight),
         budget=config.values.budget,
         progress=progress,
     )
