@@ -309,7 +309,7 @@ def _what_was_lost(done: CheckpointExport | LoraExport) -> Table:
         for site, error in done.errors.items():
             table.add_row(site, f"{error:.1e}")
     else:
-        table = Table("site", "entries of the delta that survive", "share of its norm", "relative error")
+        table = Table("site", "entries left", "norm left", "relative error")
         for site, left in done.survival.items():
             table.add_row(site, f"{left.entries:.1%}", f"{left.norm:.1%}", f"{left.error:.1e}")
     return table
