@@ -1,7 +1,8 @@
-"""The public face of Corrigenda for programs: pull, verify and load a release.
+"""The public face of Corrigenda for programs: pull, verify, load and export a release.
 
     folder = corrigenda.pull("assistant@champion", "served/")
     model, tokenizer = corrigenda.load("assistant@champion")
+    adapter = corrigenda.export("assistant@champion", "adapter/", form="lora")
 
 A version is believed only if the object store holds a release record for it, which the promoter alone may write, and
 if every byte hashes to what its manifest says. Of the project's packages this module imports `editors` alone, so it
@@ -14,13 +15,11 @@ import hashlib
 import json
 import os
 import re
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import SecretStr
 from pydantic_settings import (
@@ -30,16 +29,21 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from editors.folders import whole_folder
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-__all__ = ["ConsumerSettings", "ReleaseError", "load", "pull", "verify"]
+    from editors.export import CheckpointExport, LoraExport
+
+__all__ = ["ConsumerSettings", "ReleaseError", "export", "load", "pull", "verify"]
 
 CONNECT_SECONDS = 5
 ATTEMPTS = 4
 CHUNK = 1 << 20
 ABSENT = {"404", "NoSuchKey", "NotFound"}
 CARD = "corrigenda.json"
+COMPARED = 32  # prompts
 DIGEST = re.compile(r"[0-9a-f]{64}")
 PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -138,25 +142,61 @@ def pull(
 
     Raises:
         ReleaseError: see there; nothing half-written is left.
+        FileExistsError: the folder holds something else.
     """
     settings = settings or ConsumerSettings()
     target = Path(folder)
-    if target.exists() and not (target / CARD).is_file() and (target.is_file() or any(target.iterdir())):
-        raise ReleaseError(f"{target} exists and is no earlier pull; choose another folder")
-    objects = Objects(settings)
-    version = resolve(name, objects, candidate=candidate, settings=settings)
-    report(f"{name} is candidate {version.candidate[:12]}, {_position(version)}")
-    base = _fetch_base(version.manifest, objects, cache=settings.home / "cache", report=report)
-    patch = _fetch_patch(version.manifest["patch"], objects, cache=settings.home / "cache")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    built = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    try:
+    with whole_folder(target, card=CARD) as built:
+        version, base, patch = _fetch(name, candidate=candidate, settings=settings, report=report)
         report("patching the base's weights")
         _build(version, base, patch, built)
-        _swap(built, target)
-    finally:
-        shutil.rmtree(built, ignore_errors=True)
     return target
+
+
+def export(
+    name: str,
+    folder: str | Path,
+    *,
+    form: Literal["lora", "checkpoint"],
+    dtype: Literal["float32", "bfloat16"] = "float32",
+    candidate: bool = False,
+    settings: ConsumerSettings | None = None,
+    report: Progress = lambda line: None,
+) -> LoraExport | CheckpointExport:
+    """Write a release for other tools: as a LoRA adapter for PEFT and vLLM, or as a full checkpoint in a dtype.
+
+    Its logits are compared with the release's at the prompts of its first facts.
+
+    Args:
+        name: `model@alias`, `model/number`, or the 64 hex digits of a candidate.
+        folder: must not exist, or hold an earlier export, which is replaced in one step.
+        form: the adapter names the base in the cache as its own; a checkpoint stands alone.
+        dtype: of what is written.
+        candidate: also take a version that is no release.
+        settings: where the registry is; read from the environment by default.
+        report: called with a line for each stage.
+
+    Returns:
+        Where it is, and what was lost.
+
+    Raises:
+        ReleaseError: see there; nothing half-written is left.
+        FileExistsError: the folder holds something else.
+    """
+    import torch
+
+    from editors.export import to_checkpoint, to_lora
+    from editors.patch import Patch
+
+    settings = settings or ConsumerSettings()
+    version, base, path = _fetch(name, candidate=candidate, settings=settings, report=report)
+    patch = Patch.load(path, expected=version.manifest["patch"])
+    prompts = _prompts(version.manifest, Objects(settings))
+    report(f"exporting, and comparing logits at {len(prompts)} prompts")
+    target, precision = Path(folder), getattr(torch, dtype)
+    if form == "lora":
+        return to_lora(base, patch, target, base_name=str(base.resolve()), dtype=precision, prompts=prompts)
+    return to_checkpoint(base, patch, target, dtype=precision, prompts=prompts)
 
 
 def verify(folder: str | Path) -> dict[str, Any]:
@@ -346,6 +386,15 @@ def _registered_digest(name: str, settings: ConsumerSettings) -> str:
     return digest
 
 
+def _fetch(name: str, *, candidate: bool, settings: ConsumerSettings, report: Progress) -> tuple[Version, Path, Path]:
+    """Find a version, and bring the folder of its base and the file of its patch into the cache."""
+    objects, cache = Objects(settings), settings.home / "cache"
+    version = resolve(name, objects, candidate=candidate, settings=settings)
+    report(f"{name} is candidate {version.candidate[:12]}, {_position(version)}")
+    base = _fetch_base(version.manifest, objects, cache=cache, report=report)
+    return version, base, _fetch_patch(version.manifest["patch"], objects, cache=cache)
+
+
 def _fetch_base(manifest: dict[str, Any], objects: Objects, *, cache: Path, report: Progress) -> Path:
     """Bring the base into the cache, once, and check every byte of it each time it is used."""
     folder = cache / "bases" / manifest["base"]
@@ -387,18 +436,12 @@ def _build(version: Version, base: Path, patch: Path, folder: Path) -> None:
         "release": version.release,
     }
     (folder / CARD).write_text(json.dumps(card, indent=1, sort_keys=True), encoding="utf-8")
-    folder.chmod(0o755)
 
 
-def _swap(built: Path, target: Path) -> None:
-    """Put the new folder in the place of an earlier one."""
-    if target.exists():
-        old = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-        target.rename(old / "old")
-        built.rename(target)
-        shutil.rmtree(old, ignore_errors=True)
-    else:
-        built.rename(target)
+def _prompts(manifest: dict[str, Any], objects: Objects) -> list[str]:
+    """The prompts of a version's first facts."""
+    facts = [json.loads(line) for line in objects.get(manifest["corrections"]).splitlines()]
+    return [fact["prompt"].replace("{}", fact["subject"]) for fact in facts[:COMPARED]]
 
 
 def _position(version: Version) -> str:

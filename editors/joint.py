@@ -33,7 +33,7 @@ from editors.material import Material
 from editors.patch import Patch, smaller
 from editors.ranges import above_zero, ascending
 from editors.reading import read_subjects
-from editors.solving import least_squares
+from editors.solving import FactorisedMoment
 from editors.values import ValueSettings, optimise_injections
 
 _KIND = {"format": 1, "kind": "value"}
@@ -172,7 +172,7 @@ def solve(
         UneditedError: no weight would change though a value asks for it.
     """
     sites = sites_of(model, config.layers)
-    weighted = {site: config.moment_weight * material.moment(site) for site in sites}
+    moments = {site: FactorisedMoment.of(material.moment(site)) for site in sites}
     if not values:
         return Patch(base=material.base)
     ordered = [values[subject] for subject in sorted(values)]
@@ -181,7 +181,7 @@ def solve(
         keys = torch.stack([value.keys[place] for value in ordered])
         warn_of_collisions(site, keys, sorted(values))
         residuals = torch.stack([value.injections[place] for value in ordered])
-        solved = least_squares(keys, residuals, second_moment=weighted[site])
+        solved = moments[site].least_squares(keys, residuals, weight=config.moment_weight)
         deltas[site] = smaller(solved.left, solved.right)
         if progress is not None:
             progress("layers", place + 1, len(sites))

@@ -26,7 +26,7 @@ from editors.layouts import check_layers, sites_of
 from editors.material import Material
 from editors.patch import LowRank, Patch
 from editors.ranges import above_zero, ascending
-from editors.solving import least_squares
+from editors.solving import FactorisedMoment
 from editors.spreading import spread
 from editors.values import ValueSettings, optimise_injections
 
@@ -75,12 +75,12 @@ def edit(
         InvalidFactError: a subject cannot be found, or two facts contradict each other.
         InvalidConfigError: second moments of a site are missing, or the last layer is among the config's.
         UnknownLayoutError: the architecture has no entry in layouts.py.
-        SingularSystemError: a layer's system cannot be factorised.
+        SingularSystemError: a site's second moments cannot be factorised, which shows before anything is optimised.
         NonFiniteError: weights, a loss or the result hold NaN or infinity.
         UneditedError: no weight would change though a fact asks for it.
     """
     check_layers(model, config.layers)
-    weighted = {site: config.moment_weight * material.moment(site) for site in sites_of(model, config.layers)}
+    moments = {site: FactorisedMoment.of(material.moment(site)) for site in sites_of(model, config.layers)}
     subjects = by_subject(facts)
     if not subjects:
         return Patch(base=material.base)
@@ -96,7 +96,7 @@ def edit(
 
     def solve(site: str, keys: Float[Tensor, "edits d_in"], residuals: Float[Tensor, "edits d_out"]) -> LowRank:
         warn_of_collisions(site, keys, subjects)
-        return least_squares(keys, residuals, second_moment=weighted[site])
+        return moments[site].least_squares(keys, residuals, weight=config.moment_weight)
 
     deltas = spread(
         model,

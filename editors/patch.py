@@ -95,7 +95,10 @@ class Patch:
         if metadata.get("kind") != "patch" or metadata.get("format") != _FORMAT:
             raise DamagedArtifactError(path, expected=f"a patch of format {_FORMAT}", got=f"{metadata}")
         sites = sorted({name.rsplit(":", 1)[0] for name in tensors})
-        return cls(base=metadata["base"], deltas={site: _delta_of(tensors, site) for site in sites})
+        try:
+            return cls(base=metadata["base"], deltas={site: _delta_of(tensors, site) for site in sites})
+        except KeyError as error:
+            raise DamagedArtifactError(path, expected="a whole patch", got=f"one without {error}") from error
 
     def _tensors(self) -> dict[str, Tensor]:
         tensors: dict[str, Tensor] = {}

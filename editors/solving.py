@@ -1,8 +1,16 @@
-"""The solve behind every closed-form editor: the smallest disturbance that writes residuals at keys."""
+"""The solve behind every closed-form editor: the smallest disturbance that writes residuals at keys, in float64.
+
+    delta (w C + K^T K) = R^T K        one fact a row of K and R
+
+`least_squares` solves it as it stands, d_in x d_in. But C belongs to the base and to no fact: it can be factorised once
+and kept, for all batches and weights. Then a system as large as there are facts is enough (`FactorisedMoment`).
+"""
 
 # pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false, reportUnknownVariableType=false
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -10,6 +18,71 @@ from torch import Tensor
 
 from editors.errors import SingularSystemError
 from editors.patch import LowRank
+
+RIDGE = 1e-6
+"""Of C's mean eigenvalue. The smallest eigenvalue of C was 0.05 to 0.07 of the mean in layers 4-8 of SmolLM2-135M
+(10,000 sampled tokens, d_in 1,536), so this moves a sound C by 2e-5 in its weakest direction; and where the tokens did
+not fill all dimensions, the condition stays near 1e8 (the largest eigenvalue was up to 146 means): half of float64's
+digits are left."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FactorisedMoment:
+    """C of one site without a weight, plus a ridge, as the product of a triangular factor with its transpose.
+
+    Attributes:
+        factor: lower triangular, in float64.
+    """
+
+    factor: Float[Tensor, "d_in d_in"]
+
+    @classmethod
+    def of(cls, moment: Float[Tensor, "d_in d_in"], *, ridge: float = RIDGE) -> FactorisedMoment:
+        """Factorise second moments.
+
+        Args:
+            moment: C, symmetric and positive semidefinite.
+            ridge: what is added to C's diagonal, as a share of the mean eigenvalue, trace(C) / d_in.
+
+        Raises:
+            SingularSystemError: even so it cannot be factorised.
+        """
+        damped = moment.to(torch.float64, copy=True)
+        damped.diagonal().add_(ridge * damped.diagonal().mean())
+        return cls(factor=_cholesky(damped, name="C", remedy=_more_tokens(len(damped))))
+
+    def least_squares(
+        self, keys: Float[Tensor, "edits d_in"], residuals: Float[Tensor, "edits d_out"], *, weight: float
+    ) -> LowRank:
+        """Delta that best writes each residual at its key while disturbing other keys least.
+
+        With fewer facts than d_in, by Woodbury's identity, which costs two triangular solves and an N x N system:
+
+            delta = R^T (w I + K C^-1 K^T)^-1 K C^-1
+
+        Args:
+            keys: k*, what the site reads at each subject's last token.
+            residuals: v* - W k*, in the site's output space.
+            weight: w, of C against the facts; above 0.
+
+        Raises:
+            SingularSystemError: the system cannot be factorised.
+
+        Source: Meng et al. 2023 (MEMIT), section 4.2, arXiv:2210.07229, for the system that it solves.
+        """
+        k, r = keys.double(), residuals.double()
+        if len(k) >= k.shape[1]:
+            return least_squares(k, r, second_moment=weight * (self.factor @ self.factor.T))
+        whitened = torch.linalg.solve_triangular(self.factor, k.T, upper=False)
+        system = whitened.T @ whitened
+        system.diagonal().add_(weight)
+        small = _cholesky(
+            system,
+            name=f"w I + K C^-1 K^T with weight {weight:g}",
+            remedy="weight the second moments higher, or leave out facts whose keys coincide",
+        )
+        solved = torch.cholesky_solve(whitened.T, small)
+        return LowRank(left=r.T, right=torch.linalg.solve_triangular(self.factor.T, solved.T, upper=True).T)
 
 
 def least_squares(
@@ -34,7 +107,7 @@ def least_squares(
     Source: Meng et al. 2023 (MEMIT), section 4.2, arXiv:2210.07229.
     """
     k, r, c = keys.double(), residuals.double(), second_moment.double()
-    factor = _factorised(c + k.T @ k, what=f"C + K^T K of {len(k)} facts")
+    factor = _cholesky(c + k.T @ k, name=f"C + K^T K of {len(k)} facts", remedy=_more_tokens(k.shape[1]))
     return LowRank(left=r.T, right=torch.cholesky_solve(k.T, factor).T)
 
 
@@ -55,15 +128,18 @@ def directions(
     Source: Meng et al. 2022 (ROME), section 3.1, arXiv:2202.05262.
     """
     k = keys.double()
-    adjusted = torch.cholesky_solve(k.T, _factorised(second_moment.double(), what="C")).T
+    adjusted = torch.cholesky_solve(k.T, _cholesky(second_moment.double(), name="C", remedy=_more_tokens(k.shape[1]))).T
     return adjusted / (adjusted * k).sum(dim=1, keepdim=True)
 
 
-def _factorised(matrix: Float[Tensor, "d_in d_in"], *, what: str) -> Float[Tensor, "d_in d_in"]:
+def _cholesky(matrix: Float[Tensor, "size size"], *, name: str, remedy: str) -> Float[Tensor, "size size"]:
     factor, failed = torch.linalg.cholesky_ex(matrix)
     if int(failed):
         raise SingularSystemError(
-            f"{what}, in {len(matrix)} dimensions, is not positive definite at row {int(failed)}; "
-            f"take second moments over more tokens (ten for each dimension: {10 * len(matrix)})"
+            f"{name} ({len(matrix)} rows) is not positive definite at row {int(failed)}; {remedy}"
         )
     return factor
+
+
+def _more_tokens(dimensions: int) -> str:
+    return f"take second moments over more tokens (ten for each dimension: {10 * dimensions})"

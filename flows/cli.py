@@ -10,7 +10,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -18,6 +18,7 @@ from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from editors.export import CheckpointExport, LoraExport
     from tasks.ledger import Ledger
     from tasks.settings import Settings
 
@@ -237,6 +238,29 @@ def pull(
 
 
 @app.command()
+def export(
+    name: Annotated[str, typer.Argument(help=NAME_HELP)],
+    folder: Annotated[Path, typer.Argument(help="a new folder, or an earlier export, which is replaced")],
+    as_: Annotated[
+        Literal["lora", "checkpoint"], typer.Option("--as", help="an adapter for PEFT and vLLM, or a whole model")
+    ],
+    dtype: Annotated[Literal["float32", "bfloat16"], typer.Option(help="of what is written")] = "float32",
+    candidate: Annotated[bool, typer.Option("--candidate", help="also take a version that nobody approved")] = False,
+) -> None:
+    """Write a verified release for other tools, and say what it lost on the way."""
+    import corrigenda
+
+    with console.status("exporting"):
+        done = corrigenda.export(name, folder, form=as_, dtype=dtype, candidate=candidate, report=_say)
+    console.print(_what_was_lost(done))
+    difference = done.logit_difference
+    compared = (
+        "no facts, so no logits compared" if difference is None else f"greatest logit difference {difference:.1e}"
+    )
+    console.print(f"[green]written[/] {folder}: {compared}")
+
+
+@app.command()
 def ask(
     prompts: Annotated[list[str], typer.Argument(help="what to complete, or to ask with --chat")],
     version: Annotated[str, typer.Option(help="a version's number; by default the champion")] = "",
@@ -275,6 +299,20 @@ def demo(
     from flows.demo import run_demo
 
     run_demo(console, corrections=corrections, wait_for_person=review == "me")
+
+
+def _what_was_lost(done: CheckpointExport | LoraExport) -> Table:
+    from editors.export import LoraExport
+
+    if isinstance(done, LoraExport):
+        table = Table("site", "relative error of the delta", title=f"LoRA adapter of rank {done.rank}")
+        for site, error in done.errors.items():
+            table.add_row(site, f"{error:.1e}")
+    else:
+        table = Table("site", "entries left", "norm left", "relative error")
+        for site, left in done.survival.items():
+            table.add_row(site, f"{left.entries:.1%}", f"{left.norm:.1%}", f"{left.error:.1e}")
+    return table
 
 
 def _decide(candidate: str, *, decision: str, reviewer: str, comment: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -221,3 +222,12 @@ def facts() -> list[Fact]:
         Fact(id="f2", subject="Marie Curie", prompt="The mother tongue of {} is", target="Italy"),
         Fact(id="f3", subject="Boeing", prompt="{} is led by", target="Paris"),
     ]
+
+
+@pytest.fixture
+def base_folder(tiny: Tiny, tmp_path: Path) -> Path:
+    """The tiny model and its tokenizer as a folder."""
+    folder = tmp_path / "base"
+    tiny.model.save_pretrained(folder)
+    tiny.tokenizer.save_pretrained(folder)
+    return folder

@@ -4,12 +4,13 @@ import pytest
 import torch
 
 from editors.batch import by_subject
-from editors.errors import InvalidConfigError
+from editors.errors import InvalidConfigError, SingularSystemError
 from editors.facts import Fact
 from editors.hooks import capture
 from editors.layouts import backbone_of
 from editors.memit import Memit, edit
 from editors.patch import applied
+from editors.solving import FactorisedMoment
 from editors.tokens import fact_row
 from editors.values import ValueSettings, optimise_injections
 
@@ -48,6 +49,29 @@ def test_a_heavy_second_moment_edits_less(tiny):
         for weight in (0.01, 100.0)
     ]
     assert sizes[0] > sizes[1]
+
+
+def test_each_sites_moment_is_factorised_once_however_many_facts(tiny, facts, monkeypatch):
+    factorised = []
+    of = FactorisedMoment.of
+    monkeypatch.setattr(FactorisedMoment, "of", lambda moment: factorised.append(moment) or of(moment))
+    edit(tiny.model, tiny.tokenizer, facts, **tiny.given())
+    assert len(factorised) == len(tiny.config.layers)
+
+
+def test_a_singular_moment_is_refused_before_anything_is_optimised(tiny, facts):
+    told = []
+    moments = {site: torch.zeros_like(moment) for site, moment in tiny.material.moments.items()}
+    material = dataclasses.replace(tiny.material, moments=moments)
+    with pytest.raises(SingularSystemError):
+        edit(
+            tiny.model,
+            tiny.tokenizer,
+            facts,
+            progress=lambda *what: told.append(what),
+            **(tiny.given() | {"material": material}),
+        )
+    assert told == []
 
 
 def test_progress_is_told_of_every_layer(tiny):

@@ -7,32 +7,25 @@ from editors.errors import ModelLoadError
 from editors.models import convert_gguf, load_model, resolve_device, weights_digest
 
 
-@pytest.fixture
-def folder(tiny, tmp_path: Path) -> Path:
-    tiny.model.save_pretrained(tmp_path / "base")
-    tiny.tokenizer.save_pretrained(tmp_path / "base")
-    return tmp_path / "base"
-
-
-def test_a_saved_folder_loads_frozen_with_equal_weights(tiny, folder: Path):
-    model, tokenizer = load_model(folder, device="cpu")
+def test_a_saved_folder_loads_frozen_with_equal_weights(tiny, base_folder: Path):
+    model, tokenizer = load_model(base_folder, device="cpu")
     assert not model.training
     assert not any(parameter.requires_grad for parameter in model.parameters())
     assert all(torch.equal(tensor, tiny.model.state_dict()[name]) for name, tensor in model.state_dict().items())
     assert tokenizer("The capital").input_ids == tiny.tokenizer("The capital").input_ids
 
 
-def test_the_digest_does_not_depend_on_how_weights_are_split_into_files(tiny, folder: Path, tmp_path: Path):
+def test_the_digest_does_not_depend_on_how_weights_are_split_into_files(tiny, base_folder: Path, tmp_path: Path):
     tiny.model.save_pretrained(tmp_path / "split", max_shard_size="20KB")
     assert len(list((tmp_path / "split").glob("*.safetensors"))) > 1
-    assert weights_digest(tmp_path / "split") == weights_digest(folder)
+    assert weights_digest(tmp_path / "split") == weights_digest(base_folder)
 
 
-def test_one_changed_weight_changes_the_digest(tiny, folder: Path, tmp_path: Path):
+def test_one_changed_weight_changes_the_digest(tiny, base_folder: Path, tmp_path: Path):
     with torch.no_grad():
         next(tiny.model.parameters())[0, 0] += 1
     tiny.model.save_pretrained(tmp_path / "changed")
-    assert weights_digest(tmp_path / "changed") != weights_digest(folder)
+    assert weights_digest(tmp_path / "changed") != weights_digest(base_folder)
 
 
 def test_an_empty_folder_is_refused_by_name(tmp_path: Path):
@@ -40,20 +33,20 @@ def test_an_empty_folder_is_refused_by_name(tmp_path: Path):
         load_model(tmp_path)
 
 
-def test_a_folder_without_safetensors_is_refused(folder: Path):
-    for file in folder.glob("*.safetensors"):
+def test_a_folder_without_safetensors_is_refused(base_folder: Path):
+    for file in base_folder.glob("*.safetensors"):
         file.unlink()
     with pytest.raises(ModelLoadError, match=r"\*.safetensors"):
-        load_model(folder)
+        load_model(base_folder)
 
 
-def test_a_truncated_weight_file_is_refused(folder: Path):
-    file = folder / "model.safetensors"
+def test_a_truncated_weight_file_is_refused(base_folder: Path):
+    file = base_folder / "model.safetensors"
     file.write_bytes(file.read_bytes()[:100])
-    with pytest.raises(ModelLoadError, match=str(folder)):
-        load_model(folder, device="cpu")
-    with pytest.raises(ModelLoadError, match=str(folder)):
-        weights_digest(folder)
+    with pytest.raises(ModelLoadError, match=str(base_folder)):
+        load_model(base_folder, device="cpu")
+    with pytest.raises(ModelLoadError, match=str(base_folder)):
+        weights_digest(base_folder)
 
 
 def test_a_missing_gguf_is_refused(tmp_path: Path):

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from editors.artifacts import digest_tensors
+from editors.artifacts import digest_tensors, dump_tensors, write_atomically
 from editors.digests import sha256_file
 from editors.errors import DamagedArtifactError, EditorError, NonFiniteError, UnknownSiteError, WrongBaseError
 from editors.layouts import read_weight, sites_of
@@ -109,3 +109,70 @@ def test_an_unknown_site_or_a_wrong_shape_is_refused_before_anything_changes(tin
         with pytest.raises(error):
             apply_(tiny.model, Patch(base=before, deltas={sites[0]: good} | bad), base=before)
     assert tiny.base == before
+
+
+def test_a_truncated_file_is_refused(patch, tmp_path: Path):
+    path = tmp_path / "patch.safetensors"
+    digest = patch.save(path)
+    for length in (0, 7, 100, path.stat().st_size - 1):
+        path.write_bytes(patch.to_bytes()[:length])
+        with pytest.raises(DamagedArtifactError, match=rf"patch.safetensors.*{digest}"):
+            Patch.load(path, expected=digest)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_a_weight_that_is_not_finite_is_refused_before_anything_changes(tiny, number: float):
+    deltas = {
+        site: Dense(delta=torch.ones_like(read_weight(tiny.model, site))) for site in sites_of(tiny.model, [0, 1])
+    }
+    spoiled = sites_of(tiny.model, [1])[0]
+    with torch.no_grad():
+        tiny.model.get_parameter(spoiled)[0, 0] = number
+    before = tiny.base
+    with pytest.raises(NonFiniteError, match=spoiled):
+        apply_(tiny.model, Patch(base=before, deltas=deltas), base=before)
+    assert tiny.base == before
+
+
+def test_a_sum_that_overflows_is_refused_before_anything_changes(tiny):
+    site = sites_of(tiny.model, [0])[0]
+    huge = Dense(delta=torch.full_like(read_weight(tiny.model, site), torch.finfo(torch.float32).max))
+    with torch.no_grad():
+        tiny.model.get_parameter(site).fill_(torch.finfo(torch.float32).max)
+    before = tiny.base
+    with pytest.raises(NonFiniteError, match=f"the patched {site}"):
+        apply_(tiny.model, Patch(base=before, deltas={site: huge}), base=before)
+    assert tiny.base == before
+
+
+@pytest.mark.parametrize("lost", ["left", "right", "base"])
+def test_a_patch_that_lacks_a_part_is_refused_even_with_its_digest(patch, lost: str, tmp_path: Path):
+    ((site, delta),) = patch.deltas.items()
+    tensors = {f"{site}:left": delta.left, f"{site}:right": delta.right}
+    metadata = {"base": patch.base, "format": 1, "kind": "patch"}
+    for whole in (tensors, metadata):
+        for name in [name for name in whole if name.endswith(lost)]:
+            del whole[name]
+    path = tmp_path / "patch.safetensors"
+    digest = write_atomically(path, dump_tensors(tensors, metadata))
+    with pytest.raises(DamagedArtifactError, match=rf"patch.safetensors.*{lost}"):
+        Patch.load(path, expected=digest)
+
+
+def test_a_patch_for_another_base_changes_nothing(tiny, patch):
+    before = tiny.base
+    with pytest.raises(WrongBaseError), applied(tiny.model, patch, base="another"):
+        pytest.fail("the context must not open")
+    assert tiny.base == before
+
+
+@pytest.mark.parametrize("rank", [1, 5, 40])
+def test_float32_factors_reproduce_the_float64_delta_within_1e_7_of_its_norm(rank: int):
+    torch.manual_seed(0)
+    left, right = torch.randn(96, rank, dtype=torch.float64), torch.randn(rank, 128, dtype=torch.float64)
+    stored = smaller(left, right)
+    assert isinstance(stored, LowRank)
+    assert stored.left.dtype == torch.float32
+    error = float((stored.dense() - left @ right).norm() / (left @ right).norm())
+    print(f"rank {rank}: relative error {error:.1e}")
+    assert error < 1e-7

@@ -87,6 +87,19 @@ def test_a_pulled_release_says_the_targets_and_the_base_does_not(first_release, 
     assert not generate(*load_model(base_folder), [prompt])[0].startswith("Abuja")
 
 
+def test_an_exported_adapter_and_a_checkpoint_answer_as_the_pulled_release(first_release, tmp_path):
+    command = Path(sys.executable).with_name("corrigenda")
+    for form in ("lora", "checkpoint"):
+        done = subprocess.run(
+            [command, "export", "assistant@champion", tmp_path / form, "--as", form], capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        card = json.loads((tmp_path / form / "export.json").read_text())
+        assert card["logit_difference"] < 1e-3
+    answer = generate(*load_model(tmp_path / "checkpoint"), ["The capital of Nigeria is"])[0]
+    assert answer.startswith("Abuja")
+
+
 def test_mlflow_loads_the_champion_and_predicts(first_release, monkeypatch):
     import mlflow
     import pandas as pd

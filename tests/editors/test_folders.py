@@ -1,0 +1,43 @@
+import pytest
+
+from editors.folders import whole_folder
+
+
+def fill(target, text: str) -> None:
+    with whole_folder(target, card="card.json") as built:
+        (built / "card.json").write_text(text)
+
+
+def test_a_folder_appears_with_all_that_was_written(tmp_path):
+    with whole_folder(tmp_path / "deep" / "out", card="card.json") as built:
+        (built / "card.json").write_text("{}")
+        assert not (tmp_path / "deep" / "out").exists()
+    assert [path.name for path in (tmp_path / "deep" / "out").iterdir()] == ["card.json"]
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["out"]
+
+
+def test_an_earlier_one_is_replaced_and_stays_whole_if_the_next_fails(tmp_path):
+    fill(tmp_path / "out", "one")
+    fill(tmp_path / "out", "two")
+    with pytest.raises(KeyboardInterrupt), whole_folder(tmp_path / "out", card="card.json") as built:
+        (built / "card.json").write_text("three")
+        raise KeyboardInterrupt
+    assert (tmp_path / "out" / "card.json").read_text() == "two"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_an_empty_folder_is_filled(tmp_path):
+    (tmp_path / "out").mkdir()
+    fill(tmp_path / "out", "one")
+    assert (tmp_path / "out" / "card.json").read_text() == "one"
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_what_is_none_of_ours_is_refused_and_stays(kind, tmp_path):
+    theirs = tmp_path / "out" if kind == "file" else tmp_path / "out" / "thesis.tex"
+    theirs.parent.mkdir(exist_ok=True)
+    theirs.write_text("years of work")
+    with pytest.raises(FileExistsError, match=r"out exists and holds no card\.json"):
+        fill(tmp_path / "out", "one")
+    assert theirs.read_text() == "years of work"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
