@@ -46,7 +46,7 @@ def spread(
         layers: in ascending order.
         solve: from a site, its keys and its residuals to a delta.
         budget: tokens in a forward pass, padding included.
-        progress: told of layers.
+        progress: told of the keys of each layer, and of layers.
     """
     sites = sites_of(model, layers)
     deltas: dict[str, Delta] = {}
@@ -54,6 +54,8 @@ def spread(
     with restored(model, sites):
         for done, site in enumerate(sites):
             keys, states = read_subjects(model, rows, sites=[site], layers=[layers[-1]], budget=budget)
+            if progress is not None:
+                progress("keys", done + 1, len(sites))
             hidden = states[layers[-1]]
             untouched = hidden if untouched is None else untouched
             missing = wanted - (hidden - untouched)
