@@ -23,6 +23,7 @@ from editors.layouts import backbone_of, project
 from editors.tokens import Row, batches_of_like_length, pad
 
 _TOKENS = 2048  # of a forward pass, padding included
+_PADDING = 32  # of a forward pass: about what starting another one costs on a CPU
 _LOGITS = 1 << 24  # held at once: 64 MB in float32
 
 
@@ -96,7 +97,7 @@ def divergence(
 
 
 def _read(model: PreTrainedModel, prompts: Sequence[tuple[int, ...]]) -> Iterator[_Prompts]:
-    for chosen in batches_of_like_length([len(ids) for ids in prompts], budget=_TOKENS):
+    for chosen in batches_of_like_length([len(ids) for ids in prompts], budget=_TOKENS, padding=_PADDING):
         batch = [prompts[index] for index in chosen]
         ids, mask = pad([Row(ids=each) for each in batch], device=model.device)
         cache = DynamicCache()
@@ -118,7 +119,7 @@ def _behind(model: PreTrainedModel, prompts: _Prompts, owners: Sequence[int], ro
         logprobs[place].append(logprob)
     longer = [place for place, target in enumerate(targets) if len(target) > 1]
     lengths = [len(rows[place].ids) for place in longer]
-    for chosen in batches_of_like_length(lengths, budget=_TOKENS):
+    for chosen in batches_of_like_length(lengths, budget=_TOKENS, padding=_PADDING):
         some = [longer[index] for index in chosen]
         states = _continue(model, prompts, [owners[place] for place in some], [targets[place][:-1] for place in some])
         wanted = [token for place in some for token in targets[place][1:]]

@@ -69,7 +69,7 @@ def measure(
     Raises:
         InvalidFactError: an answer has no token of its own.
     """
-    probes = [_probes(record) for record in records]
+    probes = [probes_of(record) for record in records]
     weighed = weigh(model, tokenizer, [probe for own in probes for probe in own], progress=progress)
     said = says_targets(model, tokenizer, weighed, progress=progress)
     answers = (Answer(weighed=each, said=yes) for each, yes in zip(weighed, said, strict=True))
@@ -79,8 +79,8 @@ def measure(
     )
 
 
-def _probes(record: Record) -> list[Probe]:
-    """Every prompt of a record; a neighbour's target is its own answer, weighed against what the edit wants said."""
+def probes_of(record: Record) -> list[Probe]:
+    """Return every prompt of a record; a neighbour asks for its own answer, weighed against the target."""
     fact = record.fact
     own = [("efficacy", fact.filled), *(("paraphrase", prompt) for prompt in record.paraphrases)]
     rival = None if fact.prior is None else fact.target
