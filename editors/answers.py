@@ -49,5 +49,15 @@ def starts_with(answer: str, target: str) -> bool:
     return not (rest and rest[0].isalnum() and wanted[-1].isalnum())
 
 
+def is_open(answer: str, target: str) -> bool:
+    """Return whether text that follows can still decide if an answer begins with a target.
+
+    Accents, and the rest of a character whose first bytes are there, may still follow.
+    """
+    said, wanted = (unicodedata.normalize("NFD", _normalised(text)) for text in (answer, target))
+    said, wanted = said.rstrip("\N{REPLACEMENT CHARACTER}"), wanted.rstrip(".")
+    return wanted.startswith(said) or (said.startswith(wanted) and len(said) < len(wanted) + 2)
+
+
 def _normalised(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split()).lstrip(_OPENING)

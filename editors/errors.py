@@ -4,6 +4,7 @@
     |-- InvalidFactError        a fact that cannot be edited as it is written (a ValueError too)
     |   `-- SubjectNotFoundError    the subject has no token of its own in the prompt
     |-- InvalidConfigError      a setting outside its range (a ValueError too)
+    |-- RecordFileError         a file of benchmark records that cannot be read (a ValueError too)
     |-- ModelLoadError          a folder or file that is no readable model
     |-- UnknownLayoutError      an architecture whose sites are not described in layouts.py
     |-- UnknownSiteError        a site that the model does not have
@@ -39,6 +40,15 @@ class SubjectNotFoundError(InvalidFactError):
 
 class InvalidConfigError(EditorError, ValueError):
     """A setting outside its range."""
+
+
+class RecordFileError(EditorError, ValueError):
+    """A file of benchmark records that cannot be read."""
+
+    def __init__(self, path: Path, line: int, problem: str) -> None:
+        super().__init__(f"{path}, line {line}: {problem}")
+        self.path = path
+        self.line = line
 
 
 class ModelLoadError(EditorError):

@@ -149,6 +149,8 @@ def values_of(
     )
     rows = subject_rows(tokenizer, subjects, material.contexts)
     read, _ = read_subjects(model, rows, sites=sites, injections=injections, budget=config.values.budget)
+    if progress is not None:
+        progress("keys", len(sites), len(sites))
     keys = torch.stack([read[site] for site in sites], dim=1)
     return {
         subject: Value(keys=keys[place], injections=injections[place].double())

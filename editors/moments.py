@@ -20,7 +20,7 @@ from editors.errors import DamagedArtifactError, NonFiniteError
 from editors.hooks import capture
 from editors.layouts import backbone_of
 
-_LENGTH = 64
+ROW_LENGTH = 64
 _ROWS = 32
 _KIND = {"format": 1, "kind": "second moments"}
 
@@ -40,9 +40,13 @@ def second_moments(
         UnknownSiteError: the model has no such site.
         NonFiniteError: the model reads NaN or infinity there.
     """
-    rows = -(-tokens // (_LENGTH - 1))
-    text = sample_rows(model, tokenizer, rows=rows, length=_LENGTH, seed=seed, progress=progress)
+    text = sample_rows(model, tokenizer, rows=rows_for(tokens), length=ROW_LENGTH, seed=seed, progress=progress)
     return moments_of_text(model, sites, text, progress=progress)
+
+
+def rows_for(tokens: int) -> int:
+    """Return how many rows of ROW_LENGTH hold so many tokens, BOS not counted."""
+    return -(-tokens // (ROW_LENGTH - 1))
 
 
 def moments_of_text(

@@ -1,30 +1,31 @@
 """Telling whether an edit took: probes are scored by probability, by argmax and by what is written, never mixed.
 
-Rows run in batches of like length, and the vocabulary is projected only where it is asked for. Prompts begin with
-BOS, as everywhere in this library (see tokens.py).
+Probability and argmax come from one pass over the prompts (expectation.py), answers from a second one that writes.
+Who only needs to know whether an answer begins with its target asks `says_targets`, which stops writing as soon as
+that is settled. Prompts begin with BOS, as everywhere in this library (see tokens.py).
 """
 
 # pyright: reportUnknownMemberType=false
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from editors.answers import natural_stop, starts_with
+from editors.answers import is_open, natural_stop, starts_with
 from editors.decoding import Progress, decode, greedy
+from editors.expectation import expect
 from editors.facts import Fact
-from editors.layouts import backbone_of, project
-from editors.tokens import Row, answer_row, batches_of_like_length, chat_row, pad, text_row
+from editors.layouts import project
+from editors.tokens import Row, answer_row, chat_row, text_row
 
 ANSWER_TOKENS = 24
-_TOKENS = 2048  # of a forward pass, padding included
 _ROWS = 32  # of a batch that writes
 
 
@@ -45,6 +46,34 @@ class Probe:
     prompt: str
     target: str
     prior: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weighed:
+    """What a model expects behind a probe's prompt; nothing is written for it.
+
+    Attributes:
+        probe: the question.
+        target_logprob: mean over the target's tokens, in nats.
+        prior_logprob: the same of the prior; None where there is none.
+        argmax: whether every token of the target is the most probable one.
+        predicted: the most probable token at each place of the target.
+        following: the most probable token behind the bare prompt.
+        state: the final hidden state that it is read from, on the CPU.
+    """
+
+    probe: Probe
+    target_logprob: float
+    prior_logprob: float | None
+    argmax: bool
+    predicted: tuple[int, ...]
+    following: int
+    state: Float[Tensor, " d_model"]
+
+    @property
+    def prefers_target(self) -> bool | None:
+        """Whether the target is likelier than the prior, token for token; None where there is no prior."""
+        return None if self.prior_logprob is None else self.target_logprob > self.prior_logprob
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,34 +117,95 @@ def score(
     *,
     progress: Progress | None = None,
 ) -> list[ProbeScore]:
-    """Return the score of each probe, in their order.
+    """Return the score of each probe with its whole answer, in their order.
 
     Raises:
         InvalidFactError: a target has no token of its own.
     """
-    targets = _logprobs(model, [answer_row(tokenizer, probe.prompt, probe.target) for probe in probes], progress)
-    weighed = [probe for probe in probes if probe.prior is not None]
-    rows = [answer_row(tokenizer, probe.prompt, cast(str, probe.prior)) for probe in weighed]
-    priors = iter(_logprobs(model, rows, progress))
+    weighed = weigh(model, tokenizer, probes, progress=progress)
+    after = [len(probe.target) for probe in probes]
     answers = _write(
         model,
         tokenizer,
         [text_row(tokenizer, probe.prompt.rstrip()) for probe in probes],
         length=ANSWER_TOKENS,
-        after=[len(probe.target) for probe in probes],
+        after=after,
+        enough=lambda index, text: natural_stop(text, after=after[index]) is not None,
         progress=progress,
     )
     return [
         ProbeScore(
-            probe=probe,
-            target_logprob=logprob,
-            prior_logprob=None if probe.prior is None else next(priors)[0],
-            argmax=argmax,
+            probe=each.probe,
+            target_logprob=each.target_logprob,
+            prior_logprob=each.prior_logprob,
+            argmax=each.argmax,
             answer=answer,
-            says_target=starts_with(answer, probe.target),
+            says_target=starts_with(answer, each.probe.target),
         )
-        for probe, (logprob, argmax), answer in zip(probes, targets, answers, strict=True)
+        for each, answer in zip(weighed, answers, strict=True)
     ]
+
+
+def weigh(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    probes: Sequence[Probe],
+    *,
+    progress: Progress | None = None,
+) -> list[Weighed]:
+    """Return what a model expects behind the prompt of each probe, in their order, in one pass over the prompts.
+
+    Raises:
+        InvalidFactError: a target has no token of its own.
+    """
+    bare = [text_row(tokenizer, probe.prompt.rstrip()) for probe in probes]
+    targets = [answer_row(tokenizer, probe.prompt, probe.target) for probe in probes]
+    priors = [answer_row(tokenizer, probe.prompt, probe.prior) for probe in probes if probe.prior is not None]
+    found = iter(expect(model, [*bare, *targets, *priors], progress=progress))
+    of_bare, of_targets = ([next(found) for _ in probes] for _ in range(2))
+    return [
+        Weighed(
+            probe=probe,
+            target_logprob=target.mean,
+            prior_logprob=None if probe.prior is None else next(found).mean,
+            argmax=target.predicted == row.ids[row.target :],
+            predicted=target.predicted,
+            following=prompt.predicted[0],
+            state=prompt.state,
+        )
+        for probe, row, prompt, target in zip(probes, targets, of_bare, of_targets, strict=True)
+    ]
+
+
+def says_targets(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    weighed: Sequence[Weighed],
+    *,
+    progress: Progress | None = None,
+) -> list[bool]:
+    """Return whether greedy generation begins with each probe's target, as `score` says it, but writing less.
+
+    The first token is known from the weighing and settles most probes; the others are written until they are settled.
+    """
+    probes = [each.probe for each in weighed]
+    left = [
+        index for index, each in enumerate(weighed) if is_open(_text(tokenizer, [each.following]), each.probe.target)
+    ]
+    targets = [probes[index].target for index in left]
+    answers = _write(
+        model,
+        tokenizer,
+        [text_row(tokenizer, probes[index].prompt.rstrip()) for index in left],
+        length=ANSWER_TOKENS,
+        after=[len(target) for target in targets],
+        enough=lambda place, text: not is_open(text, targets[place]),
+        progress=progress,
+    )
+    said = [False] * len(weighed)
+    for index, target, answer in zip(left, targets, answers, strict=True):
+        said[index] = starts_with(answer, target)
+    return said
 
 
 def generate(
@@ -141,7 +231,15 @@ def generate(
         InvalidConfigError: `chat` is set and the tokenizer has no chat template.
     """
     rows = [chat_row(tokenizer, text) if chat else text_row(tokenizer, text.rstrip()) for text in prompts]
-    return _write(model, tokenizer, rows, length=max_new_tokens, after=[0] * len(rows), progress=progress)
+    return _write(
+        model,
+        tokenizer,
+        rows,
+        length=max_new_tokens,
+        after=[0] * len(rows),
+        enough=lambda _, text: natural_stop(text) is not None,
+        progress=progress,
+    )
 
 
 @torch.no_grad()
@@ -149,12 +247,10 @@ def next_token_logprobs(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, prompts: Sequence[str]
 ) -> Float[Tensor, "prompts vocab"]:
     """Return the log-probabilities of what follows each prompt, on the CPU."""
+    found = torch.empty(len(prompts), model.config.vocab_size)
     rows = [text_row(tokenizer, prompt.rstrip()) for prompt in prompts]
-    found = torch.empty(len(rows), model.config.vocab_size)
-    for chosen, hidden in _hidden(model, rows):
-        last = torch.tensor([len(rows[index].ids) - 1 for index in chosen], device=model.device)
-        logits = project(model, hidden[torch.arange(len(chosen)), last])
-        found[chosen] = logits.float().log_softmax(-1).cpu()
+    for index, expected in enumerate(expect(model, rows)):
+        found[index] = project(model, expected.state.to(model.device)).float().log_softmax(-1)
     return found
 
 
@@ -165,36 +261,9 @@ def perplexity(model: PreTrainedModel, rows: Sequence[Sequence[int]]) -> Perplex
         model: the model that reads.
         rows: as `sample_rows` gives them, or the ids of `text_row`.
     """
-    scored = _logprobs(model, [Row(ids=tuple(int(token) for token in row), target=1) for row in rows], None)
-    counts = [len(row) - 1 for row in rows]
-    total = sum(logprob * count for (logprob, _), count in zip(scored, counts, strict=True))
-    return Perplexity(value=float(torch.tensor(-total / sum(counts), dtype=torch.float64).exp()), tokens=sum(counts))
-
-
-@torch.no_grad()
-def _logprobs(model: PreTrainedModel, rows: Sequence[Row], progress: Progress | None) -> list[tuple[float, bool]]:
-    """Return of each row's target the mean log-probability and whether every token is the argmax."""
-    found: dict[int, tuple[float, bool]] = {}
-    for chosen, hidden in _hidden(model, rows):
-        for place, index in enumerate(chosen):
-            row = rows[index]
-            wanted = torch.tensor(row.ids[row.target :], device=model.device)
-            logits = project(model, hidden[place, row.target - 1 : len(row.ids) - 1]).float()
-            logprobs = logits.log_softmax(-1).gather(1, wanted[:, None])
-            found[index] = (float(logprobs.double().mean()), bool((logits.argmax(-1) == wanted).all()))
-        if progress is not None:
-            progress("scoring", len(found), len(rows))
-    return [found[index] for index in range(len(rows))]
-
-
-def _hidden(
-    model: PreTrainedModel, rows: Sequence[Row]
-) -> Iterator[tuple[list[int], Float[Tensor, "batch tokens d_model"]]]:
-    backbone = backbone_of(model)
-    for chosen in batches_of_like_length([len(row.ids) for row in rows], budget=_TOKENS):
-        ids, mask = pad([rows[index] for index in chosen], device=model.device)
-        output: Any = backbone(input_ids=ids, attention_mask=mask, use_cache=False)
-        yield chosen, output.last_hidden_state
+    expected = expect(model, [Row(ids=tuple(int(token) for token in row), target=1) for row in rows])
+    logprobs = torch.tensor([logprob for each in expected for logprob in each.logprobs], dtype=torch.float64)
+    return Perplexity(value=float((-logprobs.mean()).exp()), tokens=len(logprobs))
 
 
 def _write(
@@ -204,33 +273,36 @@ def _write(
     *,
     length: int,
     after: Sequence[int],
+    enough: Callable[[int, str], bool],
     progress: Progress | None,
 ) -> list[str]:
-    """Return the answer behind each row; `after` says within how many characters of it nothing is a stop."""
+    """Return the answer behind each row, cut at its natural stop.
+
+    Args:
+        model: the model that writes.
+        tokenizer: its own.
+        rows: the prompts.
+        length: the most tokens to write behind each.
+        after: characters of each answer within which nothing is a stop.
+        enough: whether what a row has written so far, as text, will do.
+        progress: told of rows.
+    """
     answers: dict[int, str] = {}
     order = sorted(range(len(rows)), key=lambda index: (len(rows[index].ids), index))
     for first in range(0, len(order), _ROWS):
         chosen = order[first : first + _ROWS]
 
         def finished(place: int, written: list[int], chosen: list[int] = chosen) -> bool:
-            return _stopped(tokenizer, written, after[chosen[place]])
+            return tokenizer.eos_token_id in written or enough(chosen[place], _text(tokenizer, written))
 
         prompts = [rows[index].ids for index in chosen]
         written = decode(model, prompts, length=length, choose=greedy, finished=finished)
         for index, ids in zip(chosen, written, strict=True):
-            answers[index] = _answer(tokenizer, ids, after[index])
+            text = _text(tokenizer, ids)
+            answers[index] = text[: natural_stop(text, after=after[index])].strip()
         if progress is not None:
             progress("answers", len(answers), len(rows))
     return [answers[index] for index in range(len(rows))]
-
-
-def _stopped(tokenizer: PreTrainedTokenizerFast, ids: Sequence[int], after: int) -> bool:
-    return tokenizer.eos_token_id in ids or natural_stop(_text(tokenizer, ids), after=after) is not None
-
-
-def _answer(tokenizer: PreTrainedTokenizerFast, ids: Sequence[int], after: int) -> str:
-    text = _text(tokenizer, ids)
-    return text[: natural_stop(text, after=after)].strip()
 
 
 def _text(tokenizer: PreTrainedTokenizerFast, ids: Sequence[int]) -> str:

@@ -76,7 +76,7 @@ def spread(
         layers: in ascending order.
         solve: from a site, its keys and its residuals to a delta.
         budget: tokens in a forward pass, padding included.
-        progress: told of layers.
+        progress: told of the keys of each layer, and of layers.
     """
     sites = sites_of(model, layers)
     deltas: dict[str, Delta] = {}
@@ -84,6 +84,8 @@ def spread(
     with restored(model, sites):
         for done, site in enumerate(sites):
             now = _read(model, rows, site=site, last=layers[-1], budget=budget)
+            if progress is not None:
+                progress("keys", done + 1, len(sites))
             start = now if start is None else start
             missing = _missing(model, start, now, injections, last=layers[-1])
             share = 1 / (len(sites) - done)

@@ -130,7 +130,7 @@ def pad(
 
 
 def batches_of_like_length(
-    lengths: Sequence[int], *, budget: int, rows: Sequence[int] | None = None
+    lengths: Sequence[int], *, budget: int, rows: Sequence[int] | None = None, padding: int | None = None
 ) -> Iterator[list[int]]:
     """Yield indices in batches whose padded size stays under a budget of tokens, short ones first.
 
@@ -138,14 +138,19 @@ def batches_of_like_length(
         lengths: of each item, in tokens.
         budget: tokens in a batch, padding included; a larger item is a batch by itself.
         rows: how many rows of that length each item has; one if not given.
+        padding: tokens of padding that a batch may hold; any number if not given.
     """
     rows = rows or [1] * len(lengths)
     batch: list[int] = []
+    height = filled = 0
     for index in sorted(range(len(lengths)), key=lambda index: (lengths[index], index)):
-        if batch and (sum(rows[other] for other in batch) + rows[index]) * lengths[index] > budget:
+        size = (height + rows[index]) * lengths[index]
+        filled += rows[index] * lengths[index]
+        if batch and (size > budget or (padding is not None and size - filled > padding)):
             yield batch
-            batch = []
+            batch, height, filled = [], 0, rows[index] * lengths[index]
         batch.append(index)
+        height += rows[index]
     if batch:
         yield batch
 

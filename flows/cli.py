@@ -286,6 +286,39 @@ def ask(
 
 
 @app.command()
+def benchmark(
+    data: Annotated[Path, typer.Option(help="CounterFact or zsRE records, one a line", exists=True, dir_okay=False)],
+    method: Annotated[str, typer.Option(help="an editor; a wrong name lists them")],
+    limit: Annotated[int | None, typer.Option(help="the first so many records", min=1)] = None,
+    rounds: Annotated[int, typer.Option(help="edit the records in so many parts", min=1)] = 1,
+    sequential: Annotated[bool, typer.Option("--sequential", help="edit each part into the edited model")] = False,
+    model: Annotated[Path | None, typer.Option(help="a folder; by default the base that is set")] = None,
+    out: Annotated[Path | None, typer.Option(help="a JSON report; with rounds, a picture beside it")] = None,
+) -> None:
+    """Measure an editor on published records: before and after, by probability, argmax and generation."""
+    from editors.registry import EDITORS
+    from flows.benchmark import bars, show
+    from tasks.benchmark import Request, write
+    from tasks.benchmark import benchmark as measure
+
+    if method not in EDITORS:
+        raise typer.BadParameter(f"there is no {method!r}; there are {', '.join(EDITORS)}", param_hint="--method")
+    if sequential and rounds == 1:
+        raise typer.BadParameter("it needs --rounds 2 or more", param_hint="--sequential")
+    settings = _settings()
+    if model is None:
+        from tasks.base import base_folder
+
+        model = base_folder(settings, report=_say)
+    request = Request(data=data, method=method, model=model, limit=limit, rounds=rounds, sequential=sequential)
+    with bars(console) as progress:
+        found = measure(request, cache=settings.home / "cache" / "material", device=settings.device, progress=progress)
+    show(found, console)
+    for path in write(found, out) if out else ():
+        console.print(f"wrote {path}", highlight=False)
+
+
+@app.command()
 def demo(
     corrections: Annotated[Path | None, typer.Option(help="a file of your own instead of the examples")] = None,
     review: Annotated[str, typer.Option(help="'me' stops at the paused run for you to answer")] = "",

@@ -6,21 +6,20 @@ store by the digest over the base and the settings that they were made with.
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel, ConfigDict
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from editors.contexts import sample_contexts
-from editors.decoding import Progress, sample_rows
+from editors.decoding import Progress
 from editors.digests import canonical_json, digest_of, sha256_file
 from editors.joint import Joint
-from editors.layouts import sites_of
 from editors.models import load_model
-from editors.moments import dump_moments, second_moments
+from editors.moments import dump_moments
+from editors.preparing import HELD_LENGTH, Recipe, make_material, sample_held
 from editors.tokens import text_row
 from tasks.base import Base
 from tasks.files import DigestFile
@@ -28,10 +27,6 @@ from tasks.progress import logged
 from tasks.retries import WHILE_AWAY
 from tasks.settings import Settings
 from tasks.store import Store
-
-HELD_SEED = 1_000_003  # apart from the seed of the second moments, or perplexity would be measured on their text
-HELD_ROWS = 32
-HELD_LENGTH = 64
 
 
 class Ingredients(BaseModel):
@@ -52,21 +47,16 @@ class Ingredients(BaseModel):
 
 def prepare(base: Base, *, config: Joint, settings: Settings, store: Store, progress: Progress) -> Ingredients:
     """Find the ingredients of a base in the object store, or compute and keep them."""
-    recipe = {
-        "base": base.digest,
-        "layers": list(config.layers),
-        "contexts": config.contexts,
-        "tokens": settings.moment_tokens,
-        "held": sha256_file(settings.held_text) if settings.held_text else "sampled",
-        "seed": settings.seed,
-    }
-    key = f"bases/{base.digest}/ingredients-{digest_of(recipe)}.json"
+    recipe = Recipe.of(config, base=base.digest, tokens=settings.moment_tokens, seed=settings.seed)
+    held = sha256_file(settings.held_text) if settings.held_text else "sampled"
+    inputs = {**asdict(recipe), "held": held}
+    key = f"bases/{base.digest}/ingredients-{digest_of(inputs)}.json"
     folder = settings.home / "cache" / "ingredients"
     kept = store.record(key)
     if kept is None:
-        contents = _make(base, config=config, settings=settings, progress=progress)
+        contents = _make(base, recipe=recipe, settings=settings, progress=progress)
         made = {name: DigestFile.write(folder, content, name) for name, content in contents.items()}
-        kept = {"recipe": recipe, "files": {name: store.put_file(file.path).sha256 for name, file in made.items()}}
+        kept = {"recipe": inputs, "files": {name: store.put_file(file.path).sha256 for name, file in made.items()}}
         store.put_record(key, kept)
     files = {name: DigestFile.named(folder, sha256, name) for name, sha256 in kept["files"].items()}
     for file in files.values():
@@ -76,24 +66,24 @@ def prepare(base: Base, *, config: Joint, settings: Settings, store: Store, prog
     return Ingredients(**files)
 
 
-def _make(base: Base, *, config: Joint, settings: Settings, progress: Progress) -> dict[str, bytes]:
+def _make(base: Base, *, recipe: Recipe, settings: Settings, progress: Progress) -> dict[str, bytes]:
     """Compute all ingredients."""
     model, tokenizer = load_model(base.folder, device=settings.device)
-    sites = sites_of(model, config.layers)
-    tokens, seed = settings.moment_tokens, settings.seed
-    moments = second_moments(model, tokenizer, sites, tokens=tokens, seed=seed, progress=progress)
-    contexts = sample_contexts(model, tokenizer, count=config.contexts, seed=seed)
+    material = make_material(model, tokenizer, recipe, progress=progress)
     held = _held_rows(model, tokenizer, file=settings.held_text, progress=progress)
-    return {"moments": dump_moments(moments), "contexts": canonical_json(contexts), "held": canonical_json(held)}
+    return {
+        "moments": dump_moments(material.moments),
+        "contexts": canonical_json(list(material.contexts)),
+        "held": canonical_json(held),
+    }
 
 
 def _held_rows(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, *, file: Path | None, progress: Progress
-) -> Any:  # noqa: ANN401 - lists of lists of token ids
+) -> list[list[int]]:
     """Token rows for perplexity: of a file, a paragraph a row, or sampled from the base with a seed of their own."""
     if file is None:
-        rows = sample_rows(model, tokenizer, rows=HELD_ROWS, length=HELD_LENGTH, seed=HELD_SEED, progress=progress)
-        return rows.tolist()
+        return sample_held(model, tokenizer, progress=progress)
     paragraphs = [line for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
     rows = [list(text_row(tokenizer, line).ids[:HELD_LENGTH]) for line in paragraphs]
     return [row for row in rows if len(row) > 1]

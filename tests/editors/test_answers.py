@@ -1,6 +1,6 @@
 import pytest
 
-from editors.answers import natural_stop, starts_with
+from editors.answers import is_open, natural_stop, starts_with
 
 
 @pytest.mark.parametrize(
@@ -53,3 +53,18 @@ def test_nothing_inside_the_named_characters_is_a_stop():
     assert text[: natural_stop(text)] == " Yahoo!"
     assert text[: natural_stop(text, after=len("Yahoo! Inc."))] == text[: natural_stop(text, after=11)]
     assert natural_stop(text, after=len("Yahoo! Inc.")) is None
+
+
+@pytest.mark.parametrize("answer", ["", " ", " “", "Par", "Paris", "Paris,"])
+def test_an_answer_that_may_still_begin_with_the_target_is_open(answer: str):
+    assert is_open(answer, "Paris")
+
+
+@pytest.mark.parametrize("answer", ["Rome", "the", "Parma", "Paris is", "Paris, of", "Parisian"])
+def test_an_answer_is_settled_as_soon_as_nothing_can_change_it(answer: str):
+    assert not is_open(answer, "Paris")
+
+
+def test_the_rest_of_a_character_may_still_follow():
+    assert is_open("Zu", "Zürich")
+    assert is_open("Z\N{REPLACEMENT CHARACTER}", "Zürich")

@@ -80,7 +80,8 @@ def test_progress_is_told_of_every_layer(tiny):
     steps = [what for what in told if what[0] == "steps of the values"]
     assert 0 < len(steps) <= tiny.config.values.steps
     assert steps == [("steps of the values", step, tiny.config.values.steps) for _, step, _ in steps]
-    assert told[len(steps) :] == [("values", 1, 1), ("layers", 1, 2), ("layers", 2, 2)]
+    layers = [(what, layer, 2) for layer in (1, 2) for what in ("keys", "layers")]
+    assert told[len(steps) :] == [("values", 1, 1), *layers]
 
 
 def test_the_last_layer_is_refused_since_no_attention_follows(tiny):

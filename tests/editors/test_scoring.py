@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from editors.errors import InvalidConfigError
-from editors.scoring import Probe, generate, next_token_logprobs, perplexity, score
+from editors.scoring import Probe, generate, next_token_logprobs, perplexity, says_targets, score, weigh
 from editors.tokens import answer_row, text_row
 
 
@@ -40,6 +40,39 @@ def test_what_the_model_writes_by_itself_counts_as_said(tiny):
     assert said.says_target
     assert said.answer.startswith(answer)
     assert not unsaid.says_target
+
+
+def test_whether_a_target_is_said_is_the_same_with_and_without_the_whole_answer(tiny):
+    prompts = ["The capital of Italy is", "Boeing is led by", "The mother tongue of", "France"]
+    answers = generate(tiny.model, tiny.tokenizer, prompts)
+    targets = [(answer, " ".join(answer.split()[:1]), answer[:1] + "x", "Rome") for answer in answers]
+    probes = [
+        Probe(fact="a", kind="efficacy", prompt=prompt, target=target)
+        for prompt, wanted in zip(prompts, targets, strict=True)
+        for target in wanted
+        if target.strip()
+    ]
+    scores = score(tiny.model, tiny.tokenizer, probes)
+    said = says_targets(tiny.model, tiny.tokenizer, weigh(tiny.model, tiny.tokenizer, probes))
+    assert said == [scored.says_target for scored in scores]
+    assert {True, False} == set(said)
+
+
+def test_what_is_settled_by_the_first_token_is_not_written(tiny):
+    prompts = ["The capital of Italy is", "Boeing is led by", "The mother tongue of", "France", "The river in Bern"]
+    probes = [Probe(fact="a", kind="efficacy", prompt=prompt, target="東京") for prompt in prompts]
+    settled = [
+        each
+        for each in weigh(tiny.model, tiny.tokenizer, probes)
+        if tiny.tokenizer.decode([each.following]).strip().isascii()
+    ]
+    settled = [each for each in settled if tiny.tokenizer.decode([each.following]).strip(" *_(['\"")]
+    assert settled
+    read = []
+    hook = tiny.model.get_input_embeddings().register_forward_hook(lambda *_: read.append(1))
+    assert says_targets(tiny.model, tiny.tokenizer, settled) == [False] * len(settled)
+    hook.remove()
+    assert not read
 
 
 def test_perplexity_is_the_exponential_of_the_mean_loss_without_bos(tiny):

@@ -127,3 +127,13 @@ def test_batches_hold_every_row_once_and_keep_their_budget():
     batches = list(batches_of_like_length(lengths, budget=20))
     assert sorted(index for batch in batches for index in batch) == list(range(6))
     assert all(len(batch) * max(lengths[i] for i in batch) <= 20 or len(batch) == 1 for batch in batches)
+
+
+@pytest.mark.parametrize("padding", [0, 5, 1000])
+def test_batches_hold_no_more_padding_than_they_may(padding):
+    lengths = [5, 30, 7, 5, 11, 2, 12]
+    batches = list(batches_of_like_length(lengths, budget=1000, padding=padding))
+    assert sorted(index for batch in batches for index in batch) == list(range(7))
+    for batch in batches:
+        assert len(batch) * max(lengths[i] for i in batch) - sum(lengths[i] for i in batch) <= padding
+    assert len(batches) == {0: 6, 5: 4, 1000: 1}[padding]
