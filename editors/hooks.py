@@ -1,4 +1,4 @@
-"""Reading what sites read and layers write in a forward pass, and adding to a site's output; hooks never stay."""
+"""Reading what modules read and write in a forward pass, and changing what they write; hooks never stay."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from editors.layouts import layer_module, site_module
+
+_Output = TypeVar("_Output")
 
 
 class _EnoughSeenError(Exception):
@@ -92,4 +94,43 @@ def injected(
         for place, site in enumerate(sites):
             hook = site_module(model, site).register_forward_hook(cast(Any, partial(add, place)))
             hooks.callback(hook.remove)
+        yield
+
+
+def inputs_of(modules: Sequence[nn.Module], forward: Callable[[], _Output]) -> tuple[_Output, list[Tensor]]:
+    """Return what a forward pass returns, and what each module reads in it as its first positional argument."""
+    seen: dict[int, Tensor] = {}
+
+    def keep(place: int, _: nn.Module, inputs: tuple[Any, ...]) -> None:
+        seen[place] = inputs[0]
+
+    with ExitStack() as hooks:
+        for place, module in enumerate(modules):
+            hooks.callback(module.register_forward_pre_hook(partial(keep, place)).remove)
+        output = forward()
+    return output, [seen[place] for place in range(len(modules))]
+
+
+def outputs_of(modules: Sequence[nn.Module], forward: Callable[[], _Output]) -> tuple[_Output, list[Tensor]]:
+    """Return what a forward pass returns, and what each module writes in it."""
+    seen: dict[int, Tensor] = {}
+
+    def keep(place: int, written: Tensor) -> Tensor:
+        return seen.setdefault(place, written)
+
+    with rewritten(modules, [partial(keep, place) for place in range(len(modules))]):
+        output = forward()
+    return output, [seen[place] for place in range(len(modules))]
+
+
+@contextmanager
+def rewritten(modules: Sequence[nn.Module], changes: Sequence[Callable[[Tensor], Tensor]]) -> Generator[None]:
+    """Put what a function makes of it in the place of what a module writes, while the context is open."""
+
+    def rewrite(change: Callable[[Tensor], Tensor], _: nn.Module, __: tuple[Any, ...], output: Any) -> Any:  # noqa: ANN401 - a tensor, or a tuple that starts with one
+        return (change(output[0]), *output[1:]) if isinstance(output, tuple) else change(output)
+
+    with ExitStack() as hooks:
+        for module, change in zip(modules, changes, strict=True):
+            hooks.callback(module.register_forward_hook(cast(Any, partial(rewrite, change))).remove)
         yield

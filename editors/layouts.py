@@ -30,12 +30,14 @@ class Layout:
         layers: the list of decoder layers.
         down_projection: the MLP's second matrix, from a decoder layer; its output is added to the residual stream.
         transposed: whether that weight is stored as (d_in, d_out).
+        attention: the attention module, from a decoder layer; its output is added to the residual stream.
     """
 
     backbone: str
     layers: str
     down_projection: str
     transposed: bool = False
+    attention: str = "self_attn"
 
     def site(self, layer: int) -> str:
         """Return the name of a layer's site."""
@@ -48,7 +50,11 @@ LAYOUTS: dict[str, Layout] = {
     "LlamaForCausalLM": _LLAMA,
     "MistralForCausalLM": _LLAMA,
     "GPT2LMHeadModel": Layout(
-        backbone="transformer", layers="transformer.h", down_projection="mlp.c_proj", transposed=True
+        backbone="transformer",
+        layers="transformer.h",
+        down_projection="mlp.c_proj",
+        transposed=True,
+        attention="attn",
     ),
 }
 
@@ -94,6 +100,16 @@ def site_module(model: PreTrainedModel, site: str) -> nn.Module:
 def layer_module(model: PreTrainedModel, layer: int) -> nn.Module:
     """Return a decoder layer; its output is the residual stream after it."""
     return model.get_submodule(f"{layout_of(model).layers}.{layer}")
+
+
+def mlp_module(model: PreTrainedModel, layer: int) -> nn.Module:
+    """Return the module whose output is what a layer's MLP writes: the down-projection."""
+    return site_module(model, layout_of(model).site(layer))
+
+
+def attention_module(model: PreTrainedModel, layer: int) -> nn.Module:
+    """Return a layer's attention; the first part of its output is what it writes."""
+    return layer_module(model, layer).get_submodule(layout_of(model).attention)
 
 
 def check_layers(model: PreTrainedModel, layers: Sequence[int]) -> None:
