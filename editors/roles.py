@@ -18,7 +18,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from editors.errors import InvalidConfigError
-from editors.tracing import KINDS, Trace
+from editors.restoring import KINDS
+from editors.tracing import Trace
 
 ROLES = ("first subject token", "middle", "last subject token", "first token after", "further", "last token")
 

@@ -2,8 +2,9 @@ import pytest
 import torch
 
 from editors.errors import InvalidConfigError
+from editors.restoring import KINDS
 from editors.roles import ROLES, average, by_role, roles_of
-from editors.tracing import KINDS, Question, Trace
+from editors.tracing import Question, Trace
 
 
 def trace_of(length: int, subject: range, *, level: float = 0.0) -> Trace:

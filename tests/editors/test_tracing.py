@@ -7,7 +7,8 @@ from editors.artifacts import digest_tensors
 from editors.errors import InvalidConfigError, SubjectNotFoundError
 from editors.hooks import rewritten
 from editors.layouts import depth_of
-from editors.tracing import KINDS, Question, Tracing, embedding_spread, trace, windows
+from editors.restoring import KINDS, windows
+from editors.tracing import Question, Tracing, embedding_spread, trace
 
 CURIE = Question(prompt="The mother tongue of Marie Curie is", subject="Marie Curie")
 FRANCE = Question(prompt="The capital of France is", subject="France")
