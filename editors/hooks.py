@@ -118,19 +118,22 @@ def outputs_of(modules: Sequence[nn.Module], forward: Callable[[], _Output]) -> 
     def keep(place: int, written: Tensor) -> Tensor:
         return seen.setdefault(place, written)
 
-    with rewritten(modules, [partial(keep, place) for place in range(len(modules))]):
+    with rewritten([(module, partial(keep, place)) for place, module in enumerate(modules)]):
         output = forward()
     return output, [seen[place] for place in range(len(modules))]
 
 
 @contextmanager
-def rewritten(modules: Sequence[nn.Module], changes: Sequence[Callable[[Tensor], Tensor]]) -> Generator[None]:
-    """Put what a function makes of it in the place of what a module writes, while the context is open."""
+def rewritten(changes: Sequence[tuple[nn.Module, Callable[[Tensor], Tensor]]]) -> Generator[None]:
+    """Put what a function makes of it in the place of what a module writes, while the context is open.
+
+    Several changes of one module follow each other.
+    """
 
     def rewrite(change: Callable[[Tensor], Tensor], _: nn.Module, __: tuple[Any, ...], output: Any) -> Any:  # noqa: ANN401 - a tensor, or a tuple that starts with one
         return (change(output[0]), *output[1:]) if isinstance(output, tuple) else change(output)
 
     with ExitStack() as hooks:
-        for module, change in zip(modules, changes, strict=True):
+        for module, change in changes:
             hooks.callback(module.register_forward_hook(cast(Any, partial(rewrite, change))).remove)
         yield

@@ -1,7 +1,7 @@
 """The runs of a causal trace: clean, corrupted, and corrupted with one clean state put back.
 
 What a restoration can't change is not computed again: the layers below it, and the tokens before it, whose keys and
-values are kept from the corrupted run (tails.py).
+values are kept from the corrupted run (tails.py). Restorations of all kinds from the same layer on share their batch.
 """
 
 # pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false, reportUnknownVariableType=false
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -28,6 +28,13 @@ KINDS: dict[str, Callable[[PreTrainedModel, int], nn.Module]] = {
     "attention": attention_module,
 }
 """What can be put back, and the module of a layer that writes it."""
+
+
+class Restoration(NamedTuple):
+    """What is put back: what some layers write of one kind."""
+
+    kind: str
+    layers: range
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +98,7 @@ def run_corrupted(
     behind = ids.shape[1] - start - noise.shape[1]
     added = torch.nn.functional.pad(noise, (0, 0, start, behind))
     cache = DynamicCache()
-    with rewritten([model.get_input_embeddings()], [lambda embedded: embedded + added]):
+    with rewritten([(model.get_input_embeddings(), lambda embedded: embedded + added)]):
         output, entering = inputs_of(
             list(layers_of(model)),
             lambda: backbone_of(model)(input_ids=ids, past_key_values=cache, use_cache=True),
@@ -105,16 +112,43 @@ def run_corrupted(
 
 
 def run_restored(
-    model: PreTrainedModel, corrupted: CorruptedRun, clean: CleanRun, *, kind: str, layers: range, token: int
-) -> Float[Tensor, "draws d_model"]:
-    """Return a corrupted run's final hidden state at the last token, with clean states of some layers at one token."""
+    model: PreTrainedModel, corrupted: CorruptedRun, clean: CleanRun, restorations: Sequence[Restoration], *, token: int
+) -> Float[Tensor, "restorations draws d_model"]:
+    """Return the final hidden state at the last token for each restoration at one token, all in one batch.
 
-    def restore(state: Float[Tensor, " d_model"], written: Float[Tensor, "draws tokens d_model"]) -> Tensor:
-        return torch.cat([state.expand(len(written), 1, -1), written[:, 1:]], dim=1)
+    Args:
+        model: the model of the other runs.
+        corrupted: what is restored.
+        clean: where the states come from.
+        restorations: all from the same layer on.
+        token: at which they are put back.
+    """
+    (first,) = {restoration.layers.start for restoration in restorations}
+    draws = len(corrupted.ids)
+    rows = torch.arange(draws, device=corrupted.ids.device).repeat(len(restorations))
 
-    modules = [KINDS[kind](model, layer) for layer in layers]
-    with rewritten(modules, [partial(restore, clean.states[kind][layer][token]) for layer in layers]):
-        return rerun(model, corrupted.tails(layer=layers.start, token=token))[:, -1]
+    def restore(place: int, state: Float[Tensor, " d_model"], written: Float[Tensor, "rows tokens d_model"]) -> Tensor:
+        written = written.clone()
+        written[place * draws : (place + 1) * draws, 0] = state
+        return written
+
+    changes = [
+        (KINDS[kind](model, layer), partial(restore, place, clean.states[kind][layer][token]))
+        for place, (kind, layers) in enumerate(restorations)
+        for layer in layers
+    ]
+    with rewritten(changes):
+        ends = rerun(model, corrupted.tails(layer=first, token=token).select(rows))[:, -1]
+    return ends.view(len(restorations), draws, -1)
+
+
+def restorations_of(depth: int, *, window: int) -> list[Restoration]:
+    """Return what can be put back at a token: of each kind, around each layer."""
+    return [
+        Restoration(kind=kind, layers=layers)
+        for kind in KINDS
+        for layers in windows(depth, width=1 if kind == "hidden" else window)
+    ]
 
 
 def windows(depth: int, *, width: int) -> list[range]:

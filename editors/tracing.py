@@ -30,7 +30,16 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from editors.decoding import Progress
 from editors.errors import InvalidConfigError
 from editors.layouts import depth_of, project
-from editors.restoring import KINDS, run_clean, run_corrupted, run_restored, windows
+from editors.restoring import (
+    KINDS,
+    CleanRun,
+    CorruptedRun,
+    Restoration,
+    restorations_of,
+    run_clean,
+    run_corrupted,
+    run_restored,
+)
 from editors.tokens import Row, answer_row, prompt_row
 
 _ENDS = 128  # final hidden states whose whole vocabulary is in memory at once
@@ -158,17 +167,14 @@ def _trace(
     window = max(1, round(settings.window * depth))
     clean = run_clean(model, ids)
     answer = int(project(model, clean.end).argmax()) if answer is None else answer
+    wanted = restorations_of(depth, window=window)
+    tokens = range(subject.start, len(row.ids))
     after, corrupted = 0.0, 0.0
     for drawn in _draws(model, settings, tokens=len(subject)).split(max(1, settings.budget // len(row.ids))):
         run = run_corrupted(model, ids, noise * drawn, subject.start)
-        ends = [
-            run_restored(model, run, clean, kind=kind, layers=layers, token=token)
-            for kind in KINDS
-            for layers in windows(depth, width=1 if kind == "hidden" else window)
-            for token in range(subject.start, len(row.ids))
-        ]
-        restored = _probability(model, torch.cat(ends), answer)
-        after += restored.view(len(KINDS), depth, -1, len(drawn)).sum(-1) / settings.samples
+        ends = torch.stack([_restored(model, run, clean, wanted, token=token) for token in tokens], dim=1)
+        restored = _probability(model, ends.flatten(end_dim=-2), answer).view(ends.shape[:-1])
+        after += restored.sum(-1) / settings.samples
         corrupted += _probability(model, run.end, answer).sum() / settings.samples
     effects = torch.nn.functional.pad(after - corrupted, (subject.start, 0)).float()
     return Trace(
@@ -180,8 +186,21 @@ def _trace(
         corrupted=float(corrupted),
         noise=noise,
         window=window,
-        effects=dict(zip(KINDS, effects, strict=True)),
+        effects=dict(zip(KINDS, effects.view(len(KINDS), depth, -1), strict=True)),
     )
+
+
+def _restored(
+    model: PreTrainedModel, run: CorruptedRun, clean: CleanRun, wanted: Sequence[Restoration], *, token: int
+) -> Float[Tensor, "restorations draws d_model"]:
+    """Return the final hidden state at the last token for each restoration, those from one layer on together."""
+    together: dict[int, list[int]] = {}
+    for index, restoration in enumerate(wanted):
+        together.setdefault(restoration.layers.start, []).append(index)
+    ends = run.end.new_empty(len(wanted), *run.end.shape)
+    for chosen in together.values():
+        ends[chosen] = run_restored(model, run, clean, [wanted[index] for index in chosen], token=token)
+    return ends
 
 
 def _given_answer(tokenizer: PreTrainedTokenizerFast, question: Question) -> int | None:

@@ -1,4 +1,5 @@
 import dataclasses
+from functools import partial
 
 import pytest
 import torch
@@ -26,7 +27,7 @@ def logits_of(tiny, found, noise=None):
     added = torch.zeros(1 if noise is None else len(noise), ids.shape[1], 32)
     if noise is not None:
         added[:, found.subject.start : found.subject.stop] = noise
-    with rewritten([tiny.model.get_input_embeddings()], [lambda embedded: embedded + added]):
+    with rewritten([(tiny.model.get_input_embeddings(), lambda embedded: embedded + added)]):
         return tiny.model(input_ids=ids).logits[:, -1]
 
 
@@ -87,9 +88,9 @@ def test_a_restored_run_is_the_whole_model_with_the_clean_state_put_back(tiny, k
     def put_back(at: int, written: torch.Tensor) -> torch.Tensor:
         return torch.cat([written[:, :token], clean[at].expand(4, 1, -1), written[:, token + 1 :]], dim=1)
 
-    with rewritten([modules[at] for at in layers], [lambda written, at=at: keep(at, written) for at in layers]):
+    with rewritten([(modules[at], partial(keep, at)) for at in layers]):
         answer = int(logits_of(tiny, found).argmax())
-    with rewritten([modules[at] for at in layers], [lambda written, at=at: put_back(at, written) for at in layers]):
+    with rewritten([(modules[at], partial(put_back, at)) for at in layers]):
         restored = float(logits_of(tiny, found, drawn).softmax(-1)[:, answer].mean())
     assert float(found.effects[kind][layer, token]) == pytest.approx(restored - found.corrupted, abs=1e-6)
 
