@@ -1,4 +1,4 @@
-"""Reading what sites read and layers write in a forward pass, and adding to what a site does; hooks never stay.
+"""Reading what modules read and write in a forward pass, and changing what they write; hooks never stay.
 
 Whatever way an architecture runs its MLP, everything here is (rows, tokens, dimensions): OPT runs it over all tokens of
 all rows in one long list.
@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from editors.layouts import layer_module, layer_of, site_module, stream_norm_of
+
+_Output = TypeVar("_Output")
 
 
 class _EnoughSeenError(Exception):
@@ -127,6 +129,48 @@ def shifted(model: PreTrainedModel, deltas: Mapping[str, Float[Tensor, "d_out d_
         for site, delta in deltas.items():
             hook = site_module(model, site).register_forward_hook(cast(Any, partial(add, delta)))
             hooks.callback(hook.remove)
+        yield
+
+
+def inputs_of(modules: Sequence[nn.Module], forward: Callable[[], _Output]) -> tuple[_Output, list[Tensor]]:
+    """Return what a forward pass returns, and what each module reads in it as its first positional argument."""
+    seen: dict[int, Tensor] = {}
+
+    def keep(place: int, _: nn.Module, inputs: tuple[Any, ...]) -> None:
+        seen[place] = inputs[0]
+
+    with ExitStack() as hooks:
+        for place, module in enumerate(modules):
+            hooks.callback(module.register_forward_pre_hook(partial(keep, place)).remove)
+        output = forward()
+    return output, [seen[place] for place in range(len(modules))]
+
+
+def outputs_of(modules: Sequence[nn.Module], forward: Callable[[], _Output]) -> tuple[_Output, list[Tensor]]:
+    """Return what a forward pass returns, and what each module writes in it."""
+    seen: dict[int, Tensor] = {}
+
+    def keep(place: int, written: Tensor) -> Tensor:
+        return seen.setdefault(place, written)
+
+    with rewritten([(module, partial(keep, place)) for place, module in enumerate(modules)]):
+        output = forward()
+    return output, [seen[place] for place in range(len(modules))]
+
+
+@contextmanager
+def rewritten(changes: Sequence[tuple[nn.Module, Callable[[Tensor], Tensor]]]) -> Generator[None]:
+    """Put what a function makes of it in the place of what a module writes, while the context is open.
+
+    Several changes of one module follow each other.
+    """
+
+    def rewrite(change: Callable[[Tensor], Tensor], _: nn.Module, __: tuple[Any, ...], output: Any) -> Any:  # noqa: ANN401 - a tensor, or a tuple that starts with one
+        return (change(output[0]), *output[1:]) if isinstance(output, tuple) else change(output)
+
+    with ExitStack() as hooks:
+        for module, change in changes:
+            hooks.callback(module.register_forward_hook(cast(Any, partial(rewrite, change))).remove)
         yield
 
 

@@ -40,6 +40,7 @@ class Layout:
         output_norm: the RMSNorm, from a decoder layer, that the site's output passes before it is added to the stream.
         stream_norm: from the config to the norm, from a decoder layer, that the stream itself passes at the layer's
             end; None where it is added to and never normed.
+        attention: the attention module, from a decoder layer; its output is added to the residual stream.
     """
 
     backbone: str
@@ -50,6 +51,7 @@ class Layout:
     capped: bool = False
     output_norm: str | None = None
     stream_norm: Callable[[PreTrainedConfig], str | None] = lambda config: None
+    attention: str = "self_attn"
 
     def site(self, layer: int) -> str:
         """Return the name of a layer's site."""
@@ -67,12 +69,18 @@ def _opt_stream_norm(config: PreTrainedConfig) -> str | None:
 
 LAYOUTS: dict[str, Layout] = {
     "GPT2LMHeadModel": Layout(
-        backbone="transformer", layers="transformer.h", down_projection="mlp.c_proj", transposed=True
+        backbone="transformer",
+        layers="transformer.h",
+        down_projection="mlp.c_proj",
+        transposed=True,
+        attention="attn",
     ),
     "GPTJForCausalLM": Layout(
-        backbone="transformer", layers="transformer.h", down_projection="mlp.fc_out", tuples=True
+        backbone="transformer", layers="transformer.h", down_projection="mlp.fc_out", attention="attn", tuples=True
     ),
-    "GPTNeoXForCausalLM": Layout(backbone="gpt_neox", layers="gpt_neox.layers", down_projection="mlp.dense_4h_to_h"),
+    "GPTNeoXForCausalLM": Layout(
+        backbone="gpt_neox", layers="gpt_neox.layers", down_projection="mlp.dense_4h_to_h", attention="attention"
+    ),
     "Gemma2ForCausalLM": _GEMMA,
     "Gemma3ForCausalLM": _GEMMA,
     "LlamaForCausalLM": _LLAMA,
@@ -149,6 +157,16 @@ def stream_norm_of(model: PreTrainedModel, layer: int) -> nn.Module | None:
     """Return the norm that the residual stream itself passes at the end of a layer; None where there is none."""
     name = layout_of(model).stream_norm(model.config)
     return None if name is None else layer_module(model, layer).get_submodule(name)
+
+
+def mlp_module(model: PreTrainedModel, layer: int) -> nn.Module:
+    """Return the module whose output is what a layer's MLP writes: the down-projection."""
+    return site_module(model, layout_of(model).site(layer))
+
+
+def attention_module(model: PreTrainedModel, layer: int) -> nn.Module:
+    """Return a layer's attention; the first part of its output is what it writes."""
+    return layer_module(model, layer).get_submodule(layout_of(model).attention)
 
 
 def check_layers(model: PreTrainedModel, layers: Sequence[int]) -> None:

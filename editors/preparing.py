@@ -13,7 +13,6 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -26,6 +25,7 @@ from editors.errors import DamagedArtifactError
 from editors.layouts import sites_of
 from editors.material import Material
 from editors.moments import ROW_LENGTH, moments_of_text, rows_for
+from editors.registry import Config
 
 logger = logging.getLogger(__name__)
 
@@ -54,11 +54,9 @@ class Recipe:
     seed: int
 
     @classmethod
-    def of(cls, config: Any, *, base: str, tokens: int = 8_000, seed: int = 0) -> Recipe:  # noqa: ANN401 - settings of any method in EDITORS
-        """Return the recipe that a method's settings ask for: their layers, or their one layer, and contexts."""
-        layers = config.layers if hasattr(config, "layers") else (config.layer,)
-        contexts = getattr(config, "contexts", 1)
-        return cls(base=base, layers=tuple(layers), contexts=contexts, tokens=tokens, seed=seed)
+    def of(cls, config: Config, *, base: str, tokens: int = 8_000, seed: int = 0) -> Recipe:
+        """Return the recipe that a method's settings ask for."""
+        return cls(base=base, layers=config.layers, contexts=config.contexts, tokens=tokens, seed=seed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

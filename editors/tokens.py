@@ -106,6 +106,23 @@ def fact_row(tokenizer: PreTrainedTokenizerFast, fact: Fact, *, context: str = "
     return Row(ids=row.ids, subject=_last_token(offsets, fact, start), target=row.target)
 
 
+def prompt_row(tokenizer: PreTrainedTokenizerFast, prompt: str, subject: str) -> tuple[Row, range]:
+    """Return the row of a prompt that names its subject, and the positions of the subject's tokens in it.
+
+    Raises:
+        SubjectNotFoundError: the prompt does not name it, or no token of the row belongs to it.
+    """
+    prompt, start = prompt.rstrip(), prompt.find(subject)
+    if start < 0 or not subject.strip():
+        raise SubjectNotFoundError(subject, prompt, "it is not written there")
+    ids, offsets = _encode(tokenizer, prompt)
+    inside = _touching(offsets, start, start + len(subject))
+    if not inside:
+        raise SubjectNotFoundError(subject, prompt, "the tokenizer drops all its characters")
+    assert inside[0] > 0, "BOS stands at position 0"
+    return Row(ids=ids, subject=inside[-1], target=len(ids)), range(inside[0], inside[-1] + 1)
+
+
 def essence_row(tokenizer: PreTrainedTokenizerFast, fact: Fact) -> Row:
     """Return the row of "<subject> is a" up to the subject, where the model's idea of it is read.
 
@@ -170,11 +187,15 @@ def _encode(tokenizer: PreTrainedTokenizerFast, text: str) -> tuple[tuple[int, .
 
 
 def _last_token(offsets: Sequence[tuple[int, int]], fact: Fact, start: int) -> int:
-    stop = start + len(fact.subject)
-    inside = [place for place, (left, right) in enumerate(offsets) if left < stop and right > start and right > left]
+    inside = _touching(offsets, start, start + len(fact.subject))
     if not inside:
         raise SubjectNotFoundError(
             fact.subject, fact.prompt, f"the tokenizer drops all its characters (fact {fact.id})"
         )
     assert inside[-1] > 0, "BOS stands at position 0"
     return inside[-1]
+
+
+def _touching(offsets: Sequence[tuple[int, int]], start: int, stop: int) -> list[int]:
+    """Return the places of the tokens that hold some of the characters from start to stop."""
+    return [place for place, (left, right) in enumerate(offsets) if left < stop and right > start and right > left]

@@ -286,6 +286,33 @@ def ask(
 
 
 @app.command()
+def locate(
+    prompt: Annotated[str, typer.Argument(help="a text that stops where the answer begins")] = "",
+    subject: Annotated[str, typer.Option(help="what the prompt is about, as it is written there")] = "",
+    answer: Annotated[str, typer.Option(help="the answer to look for; by default what the base itself says")] = "",
+    data: Annotated[
+        Path | None, typer.Option(help="average over facts of this .jsonl file that the base knows")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="facts of the file to average over")] = 50,
+    samples: Annotated[int, typer.Option(min=1, help="draws of noise a prompt")] = 10,
+    seed: Annotated[int, typer.Option(help="of the noise")] = 0,
+    out: Annotated[Path | None, typer.Option(help="a folder for trace.json and trace.png")] = None,
+) -> None:
+    """Show where in the base a fact is: which hidden states carry it from its subject to the answer."""
+    if (data is None) == (not prompt) or bool(prompt) != bool(subject):
+        raise typer.BadParameter("give a prompt with --subject, or --data FILE")
+    from editors.tracing import Question, Tracing
+    from flows.locate import locate_facts, locate_prompt
+
+    settings = Tracing(samples=samples, seed=seed)
+    if data:
+        locate_facts(console, data, limit=limit, settings=settings, out=out)
+    else:
+        question = Question(prompt=prompt, subject=subject, answer=answer or None)
+        locate_prompt(console, question, settings=settings, out=out)
+
+
+@app.command()
 def benchmark(
     data: Annotated[Path, typer.Option(help="CounterFact or zsRE records, one a line", exists=True, dir_okay=False)],
     method: Annotated[str, typer.Option(help="an editor; a wrong name lists them")],

@@ -1,0 +1,169 @@
+import dataclasses
+from functools import partial
+
+import pytest
+import torch
+
+from editors.artifacts import digest_tensors
+from editors.errors import InvalidConfigError, SubjectNotFoundError
+from editors.hooks import rewritten
+from editors.layouts import depth_of
+from editors.restoring import KINDS, windows
+from editors.tracing import Question, Tracing, embedding_spread, trace
+
+CURIE = Question(prompt="The mother tongue of Marie Curie is", subject="Marie Curie")
+FRANCE = Question(prompt="The capital of France is", subject="France")
+
+
+def traced(tiny, *questions, **settings):
+    return trace(tiny.model, tiny.tokenizer, questions, settings=Tracing(**{"samples": 4, **settings}))
+
+
+def logits_of(tiny, found, noise=None):
+    """The logits of the whole model behind a traced prompt, with noise on its subject's embeddings."""
+    ids = tiny.tokenizer(found.question.prompt)["input_ids"]
+    assert [tiny.tokenizer.decode([token]) for token in ids] == list(found.tokens[-len(ids) :])
+    ids = torch.tensor([[tiny.tokenizer.bos_token_id, *ids]])
+    added = torch.zeros(1 if noise is None else len(noise), ids.shape[1], 32)
+    if noise is not None:
+        added[:, found.subject.start : found.subject.stop] = noise
+    with rewritten([(tiny.model.get_input_embeddings(), lambda embedded: embedded + added)]):
+        return tiny.model(input_ids=ids).logits[:, -1]
+
+
+def test_the_answer_is_what_the_model_says(tiny):
+    (found,) = traced(tiny, CURIE)
+    probability, token = logits_of(tiny, found).softmax(-1).max(-1)
+    assert found.answer == tiny.tokenizer.decode(token)
+    assert found.clean == pytest.approx(float(probability), rel=1e-5)
+
+
+def test_a_given_answer_is_followed_by_its_first_token(tiny):
+    (found,) = traced(tiny, dataclasses.replace(CURIE, answer="Polish"))
+    first = tiny.tokenizer(" Polish")["input_ids"][0]
+    assert found.answer == tiny.tokenizer.decode([first])
+    assert found.clean == pytest.approx(float(logits_of(tiny, found).softmax(-1)[0, first]), rel=1e-5)
+
+
+def test_the_last_state_of_the_last_layer_gives_back_the_clean_probability(tiny):
+    for found in traced(tiny, CURIE, FRANCE):
+        assert found.corrupted + float(found.effects["hidden"][-1, -1]) == pytest.approx(found.clean, rel=1e-5)
+
+
+def test_the_other_states_of_the_last_layer_change_nothing(tiny):
+    (found,) = traced(tiny, CURIE)
+    torch.testing.assert_close(found.effects["hidden"][-1, :-1], torch.zeros(len(found.tokens) - 1), atol=1e-7, rtol=0)
+
+
+def test_nothing_before_the_subject_has_an_effect(tiny):
+    (found,) = traced(tiny, CURIE)
+    assert found.subject.start > 1
+    assert all(not effects[:, : found.subject.start].any() for effects in found.effects.values())
+
+
+def test_the_corrupted_run_is_the_whole_model_with_noise_of_three_spreads_on_the_subject(tiny):
+    (found,) = traced(tiny, CURIE, seed=7)
+    drawn = torch.randn(4, len(found.subject), 32, generator=torch.Generator().manual_seed(7))
+    ids = tiny.tokenizer(CURIE.prompt)["input_ids"][found.subject.start - 1 : found.subject.stop - 1]
+    assert found.noise == pytest.approx(3 * float(tiny.model.get_input_embeddings()(torch.tensor(ids)).std()), rel=1e-5)
+    logits = logits_of(tiny, found, found.noise * drawn)
+    answer = int(logits_of(tiny, found).argmax())
+    assert found.corrupted == pytest.approx(float(logits.softmax(-1)[:, answer].mean()), rel=1e-4)
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_a_restored_run_is_the_whole_model_with_the_clean_state_put_back(tiny, kind):
+    (found,) = traced(tiny, CURIE, window=0.7)
+    assert found.window == 2
+    drawn = found.noise * torch.randn(4, len(found.subject), 32, generator=torch.Generator().manual_seed(0))
+    modules = [KINDS[kind](tiny.model, layer) for layer in range(depth_of(tiny.model))]
+    layer, token = 1, found.subject.stop
+    layers = [1] if kind == "hidden" else [0, 1]
+    clean: dict[int, torch.Tensor] = {}
+
+    def keep(at: int, written: torch.Tensor) -> torch.Tensor:
+        clean[at] = written[0, token]
+        return written
+
+    def put_back(at: int, written: torch.Tensor) -> torch.Tensor:
+        return torch.cat([written[:, :token], clean[at].expand(4, 1, -1), written[:, token + 1 :]], dim=1)
+
+    with rewritten([(modules[at], partial(keep, at)) for at in layers]):
+        answer = int(logits_of(tiny, found).argmax())
+    with rewritten([(modules[at], partial(put_back, at)) for at in layers]):
+        restored = float(logits_of(tiny, found, drawn).softmax(-1)[:, answer].mean())
+    assert float(found.effects[kind][layer, token]) == pytest.approx(restored - found.corrupted, abs=1e-6)
+
+
+def test_the_budget_changes_nothing_but_the_batches(tiny):
+    (one,), (other,) = traced(tiny, CURIE, budget=1), traced(tiny, CURIE, budget=10_000)
+    assert one.corrupted == pytest.approx(other.corrupted, rel=1e-5)
+    for kind in KINDS:
+        torch.testing.assert_close(one.effects[kind], other.effects[kind], atol=1e-6, rtol=1e-4)
+
+
+def test_the_same_seed_gives_the_same_trace_and_another_one_another(tiny):
+    (one,), (same,), (other,) = traced(tiny, CURIE), traced(tiny, CURIE), traced(tiny, CURIE, seed=1)
+    assert all(torch.equal(one.effects[kind], same.effects[kind]) for kind in KINDS)
+    assert one.corrupted == same.corrupted != other.corrupted
+
+
+def test_the_model_is_as_it_was_after_a_trace(tiny):
+    before = digest_tensors(tiny.model.state_dict())
+    traced(tiny, FRANCE)
+    assert digest_tensors(tiny.model.state_dict()) == before
+    assert no_hooks(tiny.model)
+
+
+def no_hooks(model) -> bool:
+    return not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+@pytest.mark.parametrize("fails_at", [1, 2, 5])
+def test_no_hook_stays_after_an_exception(tiny, fails_at, monkeypatch):
+    last, calls = KINDS["mlp"](tiny.model, 2), []
+    forward = last.forward
+
+    def fail(*given):
+        calls.append(given)
+        if len(calls) == fails_at:
+            raise RuntimeError("the machine is full")
+        return forward(*given)
+
+    monkeypatch.setattr(last, "forward", fail)
+    with pytest.raises(RuntimeError, match="full"):
+        traced(tiny, CURIE)
+    assert len(calls) == fails_at
+    assert no_hooks(tiny.model)
+
+
+def test_a_subject_that_the_prompt_does_not_name_is_refused_with_both(tiny):
+    with pytest.raises(SubjectNotFoundError, match=r"'Berne' is not in 'The capital of France is'.*check the prompt"):
+        traced(tiny, Question(prompt=FRANCE.prompt, subject="Berne"))
+
+
+def test_a_subject_that_opens_the_prompt_is_not_at_position_0(tiny):
+    (found,) = traced(tiny, Question(prompt="Boeing is led by", subject="Boeing"))
+    assert found.subject.start == 1
+    assert "".join(found.tokens[place] for place in found.subject) == "Boeing"
+
+
+def test_several_questions_share_one_noise(tiny):
+    both = traced(tiny, CURIE, FRANCE)
+    assert both[0].noise == both[1].noise != traced(tiny, CURIE)[0].noise
+
+
+def test_the_spread_is_over_all_numbers_of_the_embeddings(tiny):
+    embedding = tiny.model.get_input_embeddings()
+    embedding.weight[5:7] = torch.tensor([[1.0], [-1.0]])
+    assert embedding_spread(tiny.model, [5, 6]) == pytest.approx((64 / 63) ** 0.5)
+
+
+def test_windows_are_cut_where_the_model_ends():
+    assert windows(4, width=1) == [range(1), range(1, 2), range(2, 3), range(3, 4)]
+    assert windows(5, width=3) == [range(2), range(3), range(1, 4), range(2, 5), range(3, 5)]
+
+
+def test_settings_outside_their_range_are_named():
+    with pytest.raises(InvalidConfigError, match="samples is 0"):
+        Tracing(samples=0)
