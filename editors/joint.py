@@ -2,9 +2,11 @@
 
 A vector is added to what each of several sites writes at a subject's last token. All of a subject's vectors are
 optimised in the same forward passes (values.py), and each site's key is read with them in place, so that keys and
-residuals are what the edited model will meet. Nothing depends on the other sites any more, nor on the other subjects:
+residuals are what the edited model will meet. Each site s is solved by itself:
 
-    delta_s (weight * C_s + K_s^T K_s) = R_s^T K_s       for each site s by itself
+    delta_s (w_s C_s + K_s^T K_s) = R_s^T K_s
+
+The weight of C is not guessed: it is the largest with which the solve still writes a stated share of the residuals.
 
 A subject's keys and injections, its value, can be kept. A later batch optimises the new ones and solves again.
 MEMIT, which spreads one injection over the layers, runs the model over all facts for each layer and in each round.
@@ -12,6 +14,7 @@ MEMIT, which spreads one injection over the layers, runs the model over all fact
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +29,7 @@ from editors.batch import Subjects, by_subject, subject_rows
 from editors.collisions import warn_of_collisions
 from editors.decoding import Progress
 from editors.effect import effective
-from editors.errors import DamagedArtifactError
+from editors.errors import DamagedArtifactError, InvalidConfigError
 from editors.facts import Fact
 from editors.layouts import check_layers, sites_of
 from editors.material import Material
@@ -35,6 +38,8 @@ from editors.ranges import above_zero, ascending
 from editors.reading import read_subjects
 from editors.solving import FactorisedMoment
 from editors.values import ValueSettings, optimise_injections
+
+logger = logging.getLogger(__name__)
 
 _KIND = {"format": 1, "kind": "value"}
 
@@ -45,19 +50,21 @@ class Joint:
 
     Attributes:
         layers: whose sites are written, in ascending order.
-        moment_weight: of C against the facts: higher disturbs less and edits less.
+        fit: the share of the injections that each site has to write; the more, the more is disturbed too.
         contexts: how many context templates to sample, the bare one included.
         values: how injections are optimised.
     """
 
     layers: tuple[int, ...] = (4, 5, 6, 7, 8)
-    moment_weight: float = 2000.0
+    fit: float = 0.98
     contexts: int = 3
     values: ValueSettings = field(default_factory=ValueSettings)
 
     def __post_init__(self) -> None:
         ascending(self.layers)
-        above_zero(self, "moment_weight", "contexts")
+        above_zero(self, "fit", "contexts")
+        if not self.fit < 1:
+            raise InvalidConfigError(f"fit is {self.fit}; it must be below 1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,7 +190,9 @@ def solve(
         keys = torch.stack([value.keys[place] for value in ordered])
         warn_of_collisions(site, keys, sorted(values))
         residuals = torch.stack([value.injections[place] for value in ordered])
-        solved = moments[site].least_squares(keys, residuals, weight=config.moment_weight)
+        weight = moments[site].weight_for(keys, residuals, fit=config.fit) if bool(residuals.any()) else 1.0
+        logger.info("%s: %d subjects, weight of C %.3g for a fit of %.3g", site, len(keys), weight, config.fit)
+        solved = moments[site].least_squares(keys, residuals, weight=weight)
         deltas[site] = smaller(solved.left, solved.right)
         if progress is not None:
             progress("layers", place + 1, len(sites))

@@ -10,6 +10,7 @@ and kept, for all batches and weights. Then a system as large as there are facts
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -24,6 +25,8 @@ RIDGE = 1e-6
 (10,000 sampled tokens, d_in 1,536), so this moves a sound C by 2e-5 in its weakest direction; and where the tokens did
 not fill all dimensions, the condition stays near 1e8 (the largest eigenvalue was up to 146 means): half of float64's
 digits are left."""
+
+_BISECTIONS = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +76,7 @@ class FactorisedMoment:
         k, r = keys.double(), residuals.double()
         if len(k) >= k.shape[1]:
             return least_squares(k, r, second_moment=weight * (self.factor @ self.factor.T))
-        whitened = torch.linalg.solve_triangular(self.factor, k.T, upper=False)
+        whitened = self._whitened(k)
         system = whitened.T @ whitened
         system.diagonal().add_(weight)
         small = _cholesky(
@@ -83,6 +86,34 @@ class FactorisedMoment:
         )
         solved = torch.cholesky_solve(whitened.T, small)
         return LowRank(left=r.T, right=torch.linalg.solve_triangular(self.factor.T, solved.T, upper=True).T)
+
+    def weight_for(
+        self, keys: Float[Tensor, "edits d_in"], residuals: Float[Tensor, "edits d_out"], *, fit: float
+    ) -> float:
+        """The largest weight of C with which `least_squares` still writes a share of the residuals.
+
+        What a delta writes at the keys of the residuals, by the eigenpairs (l, u) of K C^-1 K^T, for every weight w:
+
+            share(w) = sum_i l_i / (w + l_i) |u_i^T R|^2 / |R|^2
+
+        Args:
+            keys: k*, what the site reads at each subject's last token.
+            residuals: v* - W k*, in the site's output space; not all zero.
+            fit: the share that has to be written, between 0 and 1.
+        """
+        whitened = self._whitened(keys.double())
+        values, vectors = torch.linalg.eigh(whitened.T @ whitened)
+        parts = (vectors.T @ residuals.double()).square().sum(1)
+        low, high = -30.0, 30.0  # of the weight's natural logarithm
+        for _ in range(_BISECTIONS):
+            middle = (low + high) / 2
+            written = float((values / (math.exp(middle) + values) * parts).sum() / parts.sum())
+            low, high = (middle, high) if written >= fit else (low, middle)
+        return math.exp(low)
+
+    def _whitened(self, keys: Float[Tensor, "edits d_in"]) -> Float[Tensor, "d_in edits"]:
+        """L^-1 k of each key, where C = L L^T; their inner products are K C^-1 K^T."""
+        return torch.linalg.solve_triangular(self.factor, keys.T, upper=False)
 
 
 def least_squares(

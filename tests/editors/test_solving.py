@@ -120,3 +120,13 @@ def test_a_moment_that_no_ridge_saves_says_how_many_tokens_would_do(moment: torc
 def test_coinciding_keys_with_no_weight_left_are_named():
     with pytest.raises(SingularSystemError, match=r"weight 1e-30.*keys coincide"):
         FactorisedMoment.of(torch.eye(8), ridge=0.0).least_squares(torch.eye(8)[[0, 0]], torch.ones(2, 4), weight=1e-30)
+
+
+@pytest.mark.parametrize("fit", [0.5, 0.9, 0.98])
+def test_the_weight_for_a_fit_writes_just_that_share_of_the_residuals(fit: float):
+    torch.manual_seed(0)
+    moment = FactorisedMoment.of(spread_moment(24, condition=1e3))
+    keys, residuals = torch.randn(5, 24).double(), torch.randn(5, 10).double()
+    weight = moment.weight_for(keys, residuals, fit=fit)
+    written = keys @ moment.least_squares(keys, residuals, weight=weight).dense().T
+    assert float((written * residuals).sum() / residuals.square().sum()) == pytest.approx(fit, abs=1e-6)
