@@ -8,7 +8,7 @@ Every export is checked before it gets its name: what was written is read back a
 of the patched base in float32. Both kinds know their base by digest, and neither fits another.
 """
 
-# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false
+# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false, reportUnknownVariableType=false
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def to_checkpoint(
     survived = {site: survival(read_weight(model, site), delta, dtype=dtype) for site, delta in patch.deltas.items()}
     apply_(model, patch, base=base)
     with whole_folder(folder, card=CARD) as built:
-        model.to(dtype).save_pretrained(built)
+        cast(Any, model).to(dtype).save_pretrained(built)
         tokenizer.save_pretrained(built)
         reloaded, _ = load_model(built, device="cpu", dtype=dtype)
         difference = _greatest_difference(_logits(reloaded, tokenizer, prompts), wanted)
@@ -207,7 +207,7 @@ def _adapted(model: PreTrainedModel, adapter: Mapping[str, Tensor]) -> Generator
             module, found, _ = name.removeprefix("base_model.model.").partition(".lora_A.weight")
             if found:
                 a, b = adapter[name].float(), adapter[name.replace(".lora_A.", ".lora_B.")].float()
-                hook = site_module(model, f"{module}.weight").register_forward_hook(cast(Any, partial(add, a, b)))
+                hook = site_module(model, f"{module}.weight").register_forward_hook(partial(add, a, b))
                 hooks.callback(hook.remove)
         yield
 
@@ -215,7 +215,7 @@ def _adapted(model: PreTrainedModel, adapter: Mapping[str, Tensor]) -> Generator
 @torch.no_grad()
 def _logits(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, prompts: Sequence[str]) -> list[Tensor]:
     rows = [text_row(tokenizer, prompt) for prompt in prompts]
-    return [cast(Any, model(input_ids=torch.tensor([row.ids]))).logits.float() for row in rows]
+    return [model(input_ids=torch.tensor([row.ids])).logits.float() for row in rows]
 
 
 def _greatest_difference(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> float | None:
