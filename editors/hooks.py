@@ -166,7 +166,10 @@ def rewritten(changes: Sequence[tuple[nn.Module, Callable[[Tensor], Tensor]]]) -
     """
 
     def rewrite(change: Callable[[Tensor], Tensor], _: nn.Module, __: tuple[Any, ...], output: Any) -> Any:  # noqa: ANN401 - a tensor, or a tuple that starts with one
-        return (change(output[0]), *output[1:]) if isinstance(output, tuple) else change(output)
+        if isinstance(output, tuple):
+            first, *rest = cast(tuple[Any, ...], output)
+            return change(first), *rest
+        return change(output)
 
     with ExitStack() as hooks:
         for module, change in changes:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -106,7 +106,7 @@ def run_corrupted(
     return CorruptedRun(
         ids=ids,
         entering=entering,
-        cache=[(cast(Tensor, layer.keys), cast(Tensor, layer.values)) for layer in cache.layers],
+        cache=[(layer.keys, layer.values) for layer in cast(list[Any], cache.layers)],
         end=output.last_hidden_state[:, -1],
     )
 

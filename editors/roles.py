@@ -88,7 +88,7 @@ def average(traces: Sequence[Trace], *, seed: int = 0) -> AverageTrace:
     drawn = _resamples(len(traces), seed)
     return AverageTrace(
         facts=len(traces),
-        counts=tuple((~per_fact["hidden"][:, :, 0].isnan()).sum(0).tolist()),
+        counts=tuple(int(count) for count in (~per_fact["hidden"][:, :, 0].isnan()).sum(0)),
         clean=sum(trace.clean for trace in traces) / len(traces),
         corrupted=sum(trace.corrupted for trace in traces) / len(traces),
         noise=traces[0].noise,

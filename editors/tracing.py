@@ -169,10 +169,13 @@ def _trace(
     answer = int(project(model, clean.end).argmax()) if answer is None else answer
     wanted = restorations_of(depth, window=window)
     tokens = range(subject.start, len(row.ids))
-    after, corrupted = 0.0, 0.0
+    after = torch.zeros(len(wanted), len(tokens), dtype=torch.float64)
+    corrupted = torch.zeros((), dtype=torch.float64)
     for drawn in _draws(model, settings, tokens=len(subject)).split(max(1, settings.budget // len(row.ids))):
         run = run_corrupted(model, ids, noise * drawn, subject.start)
-        ends = torch.stack([_restored(model, run, clean, wanted, token=token) for token in tokens], dim=1)
+        ends = torch.stack(
+            [_restored(model, run, clean, wanted, token=token, budget=settings.budget) for token in tokens], dim=1
+        )
         restored = _probability(model, ends.flatten(end_dim=-2), answer).view(ends.shape[:-1])
         after += restored.sum(-1) / settings.samples
         corrupted += _probability(model, run.end, answer).sum() / settings.samples
@@ -191,15 +194,24 @@ def _trace(
 
 
 def _restored(
-    model: PreTrainedModel, run: CorruptedRun, clean: CleanRun, wanted: Sequence[Restoration], *, token: int
+    model: PreTrainedModel,
+    run: CorruptedRun,
+    clean: CleanRun,
+    wanted: Sequence[Restoration],
+    *,
+    token: int,
+    budget: int,
 ) -> Float[Tensor, "restorations draws d_model"]:
     """Return the final hidden state at the last token for each restoration, those from one layer on together."""
     together: dict[int, list[int]] = {}
     for index, restoration in enumerate(wanted):
         together.setdefault(restoration.layers.start, []).append(index)
+    at_once = max(1, budget // run.ids[:, token:].numel())
     ends = run.end.new_empty(len(wanted), *run.end.shape)
-    for chosen in together.values():
-        ends[chosen] = run_restored(model, run, clean, [wanted[index] for index in chosen], token=token)
+    for group in together.values():
+        for first in range(0, len(group), at_once):
+            chosen = group[first : first + at_once]
+            ends[chosen] = run_restored(model, run, clean, [wanted[index] for index in chosen], token=token)
     return ends
 
 

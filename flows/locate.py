@@ -73,7 +73,10 @@ def _base(console: Console) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
 
 
 def _told(update: Callable[[str], object]) -> Progress:
-    return lambda what, done, total: update(f"{what}: {done} of {total}")
+    def progress(what: str, done: int, total: int) -> None:
+        update(f"{what}: {done} of {total}")
+
+    return progress
 
 
 def _strongest(effects: Tensor) -> list[tuple[int, int]]:

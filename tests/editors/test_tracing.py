@@ -4,11 +4,13 @@ from functools import partial
 import pytest
 import torch
 
+from editors import restoring
 from editors.artifacts import digest_tensors
 from editors.errors import InvalidConfigError, SubjectNotFoundError
 from editors.hooks import rewritten
 from editors.layouts import depth_of
 from editors.restoring import KINDS, windows
+from editors.tails import rerun
 from editors.tracing import Question, Tracing, embedding_spread, trace
 
 CURIE = Question(prompt="The mother tongue of Marie Curie is", subject="Marie Curie")
@@ -100,6 +102,15 @@ def test_the_budget_changes_nothing_but_the_batches(tiny):
     assert one.corrupted == pytest.approx(other.corrupted, rel=1e-5)
     for kind in KINDS:
         torch.testing.assert_close(one.effects[kind], other.effects[kind], atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("budget", [1, 60, 10_000])
+def test_no_batch_is_larger_than_the_budget_unless_one_row_is(tiny, budget, monkeypatch):
+    sizes = []
+    monkeypatch.setattr(restoring, "rerun", lambda model, tails: sizes.append(tails.ids.shape) or rerun(model, tails))
+    (found,) = traced(tiny, CURIE, budget=budget)
+    assert all(rows * tokens <= budget or rows == 1 for rows, tokens in sizes)
+    assert sum(rows for rows, _ in sizes) == 4 * 9 * (len(found.tokens) - found.subject.start)
 
 
 def test_the_same_seed_gives_the_same_trace_and_another_one_another(tiny):
