@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerFast
 
 from editors.layouts import backbone_of, project
-from editors.tokens import bos_token
+from editors.tokens import Row, bos_token, pad
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
@@ -39,9 +39,7 @@ def decode(
         choose: picks the next tokens from the logits of all rows.
         finished: whether what a row has written so far is enough; it leaves the batch then.
     """
-    width = max(map(len, prompts))
-    ids = torch.tensor([[row[0]] * (width - len(row)) + list(row) for row in prompts], device=model.device)
-    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in prompts], device=model.device)
+    ids, mask = pad([Row(ids=tuple(prompt)) for prompt in prompts], device=model.device, left=True)
     positions = (mask.cumsum(-1) - 1).clamp(min=0)
     backbone, cache = backbone_of(model), DynamicCache(config=model.config)
     written: list[list[int]] = [[] for _ in prompts]

@@ -6,7 +6,8 @@ one-token subject that opens a prompt is read at position 1. (Perplexity of Smol
 without BOS, 33.95 with it.)
 
 Subjects and targets are found by character offsets, never by tokenizing them alone: " Paris" after a prompt and
-"Paris" by itself are different tokens. Rows are padded on the right, where causal attention cannot see the padding.
+"Paris" by itself are different tokens. Rows are padded here and not by the tokenizer: on the right, where causal
+attention cannot see the padding, or on the left, where something is to follow at once.
 """
 
 # pyright: reportUnknownMemberType=false
@@ -139,11 +140,13 @@ def pad(
 ) -> tuple[Int[Tensor, "rows tokens"], Int[Tensor, "rows tokens"]]:
     """Return rows of one batch padded on the right, or on the left, and the mask that is 1 where a token is real."""
     width = max(len(row.ids) for row in rows)
-    ids = torch.tensor([_beside(row.ids, [row.ids[0]] * (width - len(row.ids)), left) for row in rows], device=device)
-    mask = torch.tensor(
-        [_beside([1] * len(row.ids), [0] * (width - len(row.ids)), left) for row in rows], device=device
-    )
-    return ids, mask
+    ids: list[list[int]] = []
+    mask: list[list[int]] = []
+    for row in rows:
+        padding = [row.ids[0]] * (width - len(row.ids))
+        ids.append([*padding, *row.ids] if left else [*row.ids, *padding])
+        mask.append([0] * len(padding) + [1] * len(row.ids) if left else [1] * len(row.ids) + [0] * len(padding))
+    return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
 
 
 def batches_of_like_length(
@@ -170,10 +173,6 @@ def batches_of_like_length(
         height += rows[index]
     if batch:
         yield batch
-
-
-def _beside(tokens: Sequence[int], padding: Sequence[int], left: bool) -> list[int]:
-    return [*padding, *tokens] if left else [*tokens, *padding]
 
 
 def _encode(tokenizer: PreTrainedTokenizerFast, text: str) -> tuple[tuple[int, ...], list[tuple[int, int]]]:

@@ -146,7 +146,7 @@ _OPT = {
 }
 _GEMMA = _LLAMA | {"head_dim": 8, "sliding_window": 4}  # a window that the tests' prompts are longer than
 
-FAMILIES: dict[str, tuple[type[PreTrainedConfig], dict[str, object]]] = {
+FAMILIES: dict[str, tuple[type[PreTrainedConfig], dict[str, Any]]] = {
     "gpt2": (GPT2Config, _GPT),
     "gptj": (GPTJConfig, _GPT | {"rotary_dim": 4, "tie_word_embeddings": False}),
     "neox": (GPTNeoXConfig, _NEOX),
