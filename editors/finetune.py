@@ -65,7 +65,7 @@ class Finetune:
     ending: str = "."
     contexts: int = 1
     kl_weight: float = 0.0
-    kl_tokens: int = 512
+    kl_tokens: int = 256
     bound: float | None = None
     budget: int = 2048
 
