@@ -46,18 +46,18 @@ def main():
     probes = [probe for record in records for probe in record]
     ours(model, tokenizer, records[0])
     reference(model, tokenizer, records[0])
-    before, _ = timed(ours, model, tokenizer, probes)
-    began = time.perf_counter()
-    expected = [
-        pair for record in track(records, "reference", console=console) for pair in reference(model, tokenizer, record)
-    ]
-    rival = time.perf_counter() - began
-    after, found = timed(ours, model, tokenizer, probes)
+    before, _ = timed(lambda: ours(model, tokenizer, probes))
+    rival, expected = timed(
+        lambda: [pair for record in track(records, "reference") for pair in reference(model, tokenizer, record)]
+    )
+    after, found = timed(lambda: ours(model, tokenizer, probes))
     mine = max(before, after)
     result = {
         "goal": GOAL,
-        "reached": rival / mine,
-        "seconds": {"ours, before": before, "ours, after": after, "reference": rival},
+        "reached": rival[0] / mine[0],
+        "reached in processor time": rival[1] / mine[1],
+        "seconds": {"ours, before": before[0], "ours, after": after[0], "reference": rival[0]},
+        "processor seconds": {"ours, before": before[1], "ours, after": after[1], "reference": rival[1]},
         "largest difference in nats": float((torch.tensor(found) - torch.tensor(expected)).abs().max()),
         "records": len(records),
         "prompts": len(probes),
@@ -83,10 +83,11 @@ def base_folder():
     return base.base_folder(settings.connect(), report=console.print)
 
 
-def timed(side, *given):
-    began = time.perf_counter()
-    found = side(*given)
-    return time.perf_counter() - began, found
+def timed(work):
+    """Wall-clock and processor seconds; the latter hardly change when other programs share the cores."""
+    began = time.perf_counter(), time.process_time()
+    found = work()
+    return (time.perf_counter() - began[0], time.process_time() - began[1]), found
 
 
 def ours(model, tokenizer, probes):
@@ -115,6 +116,7 @@ def show(result):
         f"[{'green' if result['reached'] >= GOAL else 'red'}]{result['reached']:.1f} x[/]",
         f"{result['prompts']} prompts with target and prior; {result['seconds']['reference']:.1f} s against "
         f"{max(result['seconds']['ours, before'], result['seconds']['ours, after']):.1f} s; "
+        f"{result['reached in processor time']:.1f} x in processor time; "
         f"{result['machine']['threads']} threads; same log-probabilities within "
         f"{result['largest difference in nats']:.0e} nats",
     )

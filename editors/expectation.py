@@ -123,10 +123,11 @@ def _behind(model: PreTrainedModel, prompts: _Prompts, owners: Sequence[int], ro
         some = [longer[index] for index in chosen]
         states = _continue(model, prompts, [owners[place] for place in some], [targets[place][:-1] for place in some])
         wanted = [token for place in some for token in targets[place][1:]]
-        best, further = (iter(read) for read in _read_out(model, states, range(len(wanted)), wanted))
+        tokens, values = _read_out(model, states, range(len(wanted)), wanted)
+        likeliest, further = iter(tokens), iter(values)
         for place in some:
             for _ in targets[place][1:]:
-                predicted[place].append(next(best))
+                predicted[place].append(next(likeliest))
                 logprobs[place].append(next(further))
     last = prompts.last.cpu()
     return [
@@ -145,8 +146,8 @@ def _continue(
     width = int(before.sum(-1).max())  # other prompts of the batch may be longer than any of these
     cache = DynamicCache(
         [
-            (cast(Tensor, layer.keys)[owner, :, :width], cast(Tensor, layer.values)[owner, :, :width])
-            for layer in prompts.cache.layers
+            (layer.keys[owner, :, :width], layer.values[owner, :, :width])
+            for layer in cast(list[Any], prompts.cache.layers)
         ]
     )
     output: Any = backbone_of(model)(

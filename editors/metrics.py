@@ -82,7 +82,9 @@ def metrics(before: Measured, after: Measured) -> list[Metric]:
     draws = _draws(len(before.answers))
     found: list[Metric] = []
     for how in HOWS:
-        shares = [{kind: _shares(kind, how, before, model) for kind in KINDS} for model in (before, after)]
+        shares: list[dict[Kind, _Shares]] = [
+            {kind: _shares(kind, how, before, model) for kind in KINDS} for model in (before, after)
+        ]
         found += [_metric(kind, how, shares, draws) for kind in KINDS]
         found.append(_score(how, shares, draws))
     return found
@@ -169,5 +171,5 @@ def _estimate(drawn: Float[Tensor, " draws"]) -> Estimate | None:
     """The value over all records, which comes first, with the interval of the draws that have one."""
     if not bool(torch.isfinite(drawn[0])):
         return None
-    low, high = drawn[1:].nanquantile(torch.tensor([0.025, 0.975], dtype=drawn.dtype)).tolist()
+    low, high = (float(drawn[1:].nanquantile(share)) for share in (0.025, 0.975))
     return Estimate(value=float(drawn[0]), low=low, high=high)

@@ -13,8 +13,10 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from editors.artifacts import dump_tensors, read_tensors, write_atomically
@@ -103,7 +105,7 @@ def make_material(
         base=recipe.base,
         moments=moments_of_text(model, sites, text, progress=progress),
         contexts=sample_contexts(model, tokenizer, count=recipe.contexts, seed=recipe.seed),
-        text=text.tolist(),
+        text=_lists(text),
     )
 
 
@@ -112,7 +114,7 @@ def sample_held(
 ) -> list[list[int]]:
     """Return token rows for perplexity, sampled from the base with a seed of their own."""
     rows = sample_rows(model, tokenizer, rows=HELD_ROWS, length=HELD_LENGTH, seed=HELD_SEED, progress=progress)
-    return rows.tolist()
+    return _lists(rows)
 
 
 def kept_in(folder: Path, recipe: Recipe, make: Callable[[Recipe], Prepared]) -> Prepared:
@@ -146,6 +148,10 @@ def _load(path: Path, *, expected: str) -> Prepared:
     tensors, metadata = read_tensors(path, expected=expected)
     text, held = tensors.pop(_TEXT), tensors.pop(_HELD)
     return Prepared(
-        material=Material(base=metadata["base"], moments=tensors, contexts=metadata["contexts"], text=text.tolist()),
-        held=held.tolist(),
+        material=Material(base=metadata["base"], moments=tensors, contexts=metadata["contexts"], text=_lists(text)),
+        held=_lists(held),
     )
+
+
+def _lists(rows: Tensor) -> list[list[int]]:
+    return cast(list[list[int]], rows.tolist())

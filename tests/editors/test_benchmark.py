@@ -45,8 +45,9 @@ def test_an_edit_shows_in_the_metrics_and_the_model_is_given_back(tiny):
     assert tiny.base == before
     (only,) = report.rounds
     efficacy = only.metric("efficacy", "logprob")
+    assert efficacy.unedited and efficacy.edited
     assert efficacy.unedited.value == 0 < efficacy.edited.value
-    assert only.drift.median > 0
+    assert only.drift.median is not None and only.drift.median > 0
     assert only.text.value != report.unedited.value
     assert report.unedited.tokens == 40
     assert {"values", "keys", "solve", "evaluation"} <= only.seconds.keys()
@@ -56,7 +57,7 @@ def test_the_unedited_figures_are_the_bases_own(tiny):
     metric = bench(tiny).rounds[0].metric("efficacy", "argmax")
     measured = measure(tiny.model, tiny.tokenizer, RECORDS, held=HELD)
     alone = [own[0].weighed.argmax for own in measured.answers]
-    assert metric.unedited.value == pytest.approx(sum(alone) / len(alone))
+    assert metric.unedited and metric.unedited.value == pytest.approx(sum(alone) / len(alone))
 
 
 def test_the_last_round_from_the_base_is_one_edit_of_everything(tiny):

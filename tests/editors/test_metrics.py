@@ -1,5 +1,7 @@
 """Metrics of made-up answers, whose right values are counted by hand."""
 
+from typing import Any, cast
+
 import pytest
 import torch
 
@@ -90,6 +92,7 @@ def test_an_interval_holds_its_value_and_narrows_with_the_records():
     def width(times):
         model = measured(*[record(*ALL), record(*ALL, likelier=False)] * times)
         estimate = metrics(model, model)[0].edited
+        assert estimate
         assert estimate.low <= estimate.value == 0.5 <= estimate.high
         return estimate.high - estimate.low
 
@@ -110,9 +113,10 @@ def test_drift_is_over_the_neighbours_alone():
 
     before = measured([answer("efficacy", state=(9.0,)), *record("neighbourhood", "neighbourhood", "neighbourhood")])
     after = measured([answer("efficacy"), *(answer("neighbourhood", state=(s,)) for s in (0.0, 0.5, 1.0))])
-    found = drift(Model(), before, after)
+    model = cast(Any, Model())
+    found = drift(model, before, after)
     expected = [torch.tensor(s).cosh().log().item() for s in (0.5, 1.0)]  # KL of a fair coin from one with logits +-s
     assert found.count == 3
     assert found.median == pytest.approx(expected[0], abs=1e-5)
-    assert expected[0] < found.p95 < expected[1]
-    assert drift(Model(), measured(record("efficacy")), measured(record("efficacy"))).median is None
+    assert found.p95 is not None and expected[0] < found.p95 < expected[1]
+    assert drift(model, measured(record("efficacy")), measured(record("efficacy"))).median is None
