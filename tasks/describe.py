@@ -1,5 +1,8 @@
 """Describe: what a reviewer reads, as Markdown.
 
+The form in the Prefect UI is 450 pixels wide, and cells of a table don't wrap there: so answers are lists, and the one
+table has its verdicts in front.
+
 Everything that came with a request is data: it is escaped, so that a subject can't forge a heading, a link or a row.
 """
 
@@ -34,15 +37,15 @@ def review_text(
     links: dict[str, str],
 ) -> str:
     """The evidence for one candidate: verdict, facts, answers before and after, metrics beside bounds, links."""
-    head = f"# Review candidate {candidate[:12]}: {len(new)} new facts\n\n"
+    head = f"# Review candidate {candidate[:12]}: {counted(len(new), 'new fact')}\n\n"
     lines = [
         f"Version **{version}** of the registered model, on top of `{parent[:12]}`. "
         f"The gate `{escape(verdict.policy)}` says **{verdict.word}**"
-        + (f", with {len(verdict.warnings)} warning(s)." if verdict.warnings else "."),
+        + (f", with {counted(len(verdict.warnings), 'warning')}." if verdict.warnings else "."),
         "",
         "Approving makes it the next release. Rejecting keeps everything, and rejects the new facts below.",
         "",
-        answers_table("New facts", report.of_kind("efficacy")),
+        answers_list("New facts", report.of_kind("efficacy")),
         metrics_table(verdict),
         changed_neighbours(report),
         evidence(new),
@@ -51,20 +54,23 @@ def review_text(
     return head + "\n".join(lines) + "\n"
 
 
-def answers_table(title: str, answers: Sequence[Answer]) -> str:
-    """Prompt, target and the two answers, a row each."""
+def counted(number: int, what: str) -> str:
+    """A number of things, in the singular where it is one."""
+    return f"{number} {what}" + ("" if number == 1 else "s")
+
+
+def answers_list(title: str, answers: Sequence[Answer]) -> str:
+    """Prompt, target and the two answers of each question."""
     rows = [
-        f"| {escape(a.prompt)} | {escape(a.target)} | {escape(a.before)} | {escape(a.after)} | {_tick(a.right)} |"
-        for a in answers[:SHOWN]
+        f"- {_tick(a.right)} **{escape(a.prompt)}** → {escape(a.target)}. {_before_and_now(a)}" for a in answers[:SHOWN]
     ]
     more = f"\n… and {len(answers) - SHOWN} more in the report.\n" if len(answers) > SHOWN else ""
-    head = f"## {title}\n\n| prompt | shall say | said before | says now | right |\n|---|---|---|---|---|\n"
-    return head + "\n".join(rows) + "\n" + more
+    return f"## {title}\n\n" + ("\n".join(rows) or "None.") + "\n" + more
 
 
 def metrics_table(verdict: Verdict) -> str:
     """Every bound beside the numbers that it was held against."""
-    head = "## Metrics and bounds\n\n| metric | before | after | asked | bound | verdict |\n|---|---|---|---|---|---|\n"
+    head = "## Metrics and bounds\n\n| | metric | base → now | bound | asked |\n|---|---|---|---|---|\n"
     return head + "\n".join(_row(outcome) for outcome in verdict.outcomes) + "\n"
 
 
@@ -73,10 +79,8 @@ def changed_neighbours(report: Report) -> str:
     changed = [a for a in report.of_kind("specificity") if a.before != a.after]
     if not changed:
         return "## Neighbours\n\nNo neighbour's answer changed.\n"
-    rows = [f"| {escape(a.prompt)} | {escape(a.before)} | {escape(a.after)} |" for a in changed[:SHOWN]]
-    total = len(report.of_kind("specificity"))
-    head = f"## Neighbours that answer differently: {len(changed)} of {total}\n\n"
-    head += "| prompt | before | now |\n|---|---|---|\n"
+    rows = [f"- **{escape(a.prompt)}** {_before_and_now(a)}" for a in changed[:SHOWN]]
+    head = f"## Neighbours that answer differently: {len(changed)} of {len(report.of_kind('specificity'))}\n\n"
     return head + "\n".join(rows) + "\n"
 
 
@@ -93,14 +97,14 @@ def evidence(corrections: Sequence[Correction]) -> str:
 
 def _row(outcome: Outcome) -> str:
     said = (
-        "pass"
-        if outcome.passed
-        else f"**{'fail' if outcome.bound.severity == 'block' else outcome.bound.severity}**: {outcome.why}"
+        "pass" if outcome.passed else f"**{'fail' if outcome.bound.severity == 'block' else outcome.bound.severity}**"
     )
-    return (
-        f"| {outcome.bound.metric} | {_number(outcome.before)} | {_number(outcome.after)} | {outcome.count} "
-        f"| {describe(outcome.bound)} | {said} |"
-    )
+    numbers = f"{_number(outcome.before)} → {_number(outcome.after)}"
+    return f"| {said} | {outcome.bound.metric} | {numbers} | {describe(outcome.bound)} | {outcome.count} |"
+
+
+def _before_and_now(answer: Answer) -> str:
+    return f"Before: *{escape(answer.before) or 'nothing'}* Now: *{escape(answer.after) or 'nothing'}*"
 
 
 def _number(value: float | None) -> str:
@@ -108,4 +112,4 @@ def _number(value: float | None) -> str:
 
 
 def _tick(right: bool | None) -> str:
-    return {True: "yes", False: "**no**", None: "–"}[right]
+    return {True: "✓", False: "✗", None: "–"}[right]

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from tasks.describe import answers_table, escape, metrics_table, review_text
+from tasks.describe import answers_list, escape, metrics_table, review_text
 from tasks.gate import Policy, gate
 from tasks.report import Answer, Metric, Report
 
@@ -23,23 +23,23 @@ def test_request_text_can_forge_no_markup(text, shown):
     assert escape(text) == shown
 
 
-def test_a_subject_with_a_bar_stays_in_its_cell():
+def test_a_prompt_of_several_lines_stays_one_item_of_the_list():
     answer = Answer(
         correction="c",
         kind="efficacy",
-        prompt="a | b is",
+        prompt="a\n- b is",
         target="c",
         before="x",
         after="c",
         was_right=False,
         right=True,
     )
-    row = answers_table("t", [answer]).splitlines()[-1]
-    assert row.replace("\\|", "").count("|") == 6
+    items = [line for line in answers_list("t", [answer]).splitlines() if line.startswith("- ")]
+    assert items == ["- ✓ **a \\- b is** → c. Before: *x* Now: *c*"]
 
 
 def test_every_bound_is_shown_beside_its_number():
-    assert "| efficacy.argmax | 0 | 1 | 2 | at least 0.8 | pass |" in metrics_table(VERDICT)
+    assert "| pass | efficacy.argmax | 0 → 1 | at least 0.8 | 2 |" in metrics_table(VERDICT)
 
 
 def test_the_review_says_what_a_decision_does_and_links_the_evidence():
