@@ -1,7 +1,7 @@
 """Subjects whose keys nearly coincide: a site cannot tell them apart, so what is written for one is said of both.
 
-Unrelated subjects lie far from that. Over 29 countries, companies and people, SmolLM2-135M's keys of layers 4-8 have a
-median cosine of 0.07-0.14; the closest pairs, Kenya and Nigeria or France and Spain, reach 0.56-0.76.
+Most subjects lie far from that. Over 32 names of countries, companies, monuments and people, SmolLM2-135M's keys of
+layers 4-8 have a median cosine of 0.07-0.14; the closest pair of each layer, such as Kenya and Nigeria, has 0.56-0.76.
 """
 
 # pyright: reportUnknownMemberType=false
