@@ -45,6 +45,9 @@ from editors.tokens import Row, batches_of_like_length, fact_row, pad
 class Finetune:
     """Naive fine-tuning.
 
+    The paper's learning rate, 5e-4, is for GPT-2 XL. Of three facts in examples/corrections.jsonl, SmolLM2-135M said
+    two after 25 steps with it, and all three with 2e-3.
+
     Attributes:
         layers: whose sites are trained, in ascending order.
         steps: of Adam, at most.
@@ -60,7 +63,7 @@ class Finetune:
 
     layers: tuple[int, ...] = (5,)
     steps: int = 25
-    learning_rate: float = 5e-4
+    learning_rate: float = 2e-3
     enough: float = 0.01
     ending: str = "."
     contexts: int = 1
@@ -79,10 +82,14 @@ class Finetune:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FinetuneConstrained(Finetune):
-    """Fine-tuning that is held to the base: by what it says on ordinary text, and weight by weight."""
+    """Fine-tuning that is held to the base: by what it says on ordinary text, and weight by weight.
+
+    The paper's bound, 5e-4, left SmolLM2-135M as it was (the three facts' mean log-probability went from -4.09 to
+    -3.47); 5e-3 and 1e-2 brought -1.30 and -0.30.
+    """
 
     kl_weight: float = 1.0
-    bound: float | None = 5e-4
+    bound: float | None = 1e-2
 
 
 def edit(
