@@ -44,7 +44,7 @@ def main() -> None:
     model, tokenizer = load_model(options.model, device="cpu")
     subjects = by_subject([record.fact for record in read_records(options.data, limit=options.facts)])
     contexts = sample_contexts(model, tokenizer, count=options.contexts)
-    settings = ValueSettings(steps=options.steps, learning_rate=0.5, enough=0.0)
+    settings = ValueSettings(steps=options.steps, step_length=0.1, enough=0.0)
     began = time.perf_counter()
     mine = optimise_injections(model, tokenizer, subjects, layers=[LAYER], contexts=contexts, settings=settings)[:, 0]
     ours = time.perf_counter() - began
@@ -91,7 +91,7 @@ def one_subject(model, tokenizer, facts, *, contexts, settings: ValueSettings) -
     seen = capture(model, lambda: model(input_ids=ids, attention_mask=mask), layers=[LAYER]).hidden[LAYER]
     scale = seen[torch.arange(len(rows)), places].norm(dim=-1).mean()
     injection = torch.zeros(model.config.hidden_size, requires_grad=True)
-    adam = torch.optim.Adam([injection], lr=settings.learning_rate)
+    adam = torch.optim.Adam([injection], lr=settings.step_length * float(scale) / model.config.hidden_size**0.5)
     for _ in range(settings.steps):
         with injected(model, [site], injection.expand(len(rows), 1, -1), places):
             logprobs = model(input_ids=ids, attention_mask=mask).logits.log_softmax(-1)
@@ -105,7 +105,7 @@ def one_subject(model, tokenizer, facts, *, contexts, settings: ValueSettings) -
         ).mean()
         essence = logprobs[-1, places[-1]]
         loss = nll + settings.kl_weight * (essence.exp() * (essence - base)).sum()
-        loss = loss + settings.decay * injection.norm() / scale**2
+        loss = loss + settings.decay * injection.norm() / scale
         adam.zero_grad()
         loss.backward()
         adam.step()

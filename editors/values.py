@@ -7,13 +7,12 @@ what is added to the site's output. Meng et al. call it delta.
 
     loss = mean over facts and contexts of NLL(target and full stop)
          + kl_weight * KL(edited || base) at the subject in "<subject> is a"
-         + decay * length / |hidden state|^2
+         + decay * length
 
-Where a norm stands between the site and the hidden state, the site's own output takes the latter's place
-(outputnorms.py).
-
-With S sites, length is sqrt(S) times the norm of all of a subject's injections together, which is what one injection
-with the same effect would have; the learning rate is divided by sqrt(S) for the same reason.
+Lengths are in those of a yardstick: the hidden state at the subject, or the site's own output where a norm stands
+behind it, as in Gemma (outputnorms.py). So step length, clamp and decay mean the same in every model. With S sites,
+length is sqrt(S) times the norm of all of a subject's injections together, which is what one injection with the same
+effect would have; a step is divided by sqrt(S) for the same reason.
 """
 
 # pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false, reportUnknownVariableType=false
@@ -45,30 +44,30 @@ class ValueSettings:
 
     The defaults are for names of several tokens that a small model has never seen together. Of five such targets in
     examples/corrections.jsonl, SmolLM2-135M said all five with them, at the cost of 10 steps in six contexts; with 10
-    steps at a learning rate of 1.0 it said none of three.
+    steps of two thirds of the length it said none of three.
 
     Attributes:
         steps: of Adam, at most.
-        learning_rate: of Adam, in units of the site's output (in Gemma 3 that is a hundredth of elsewhere).
-        clamp: the longest injection, in lengths of the hidden state at the subject after the last site.
+        step_length: of Adam's first step, in lengths of the yardstick.
+        clamp: the longest injection, in lengths of the yardstick.
         kl_weight: of the change in what "<subject> is a" leads to.
-        decay: of the injection's length, over the squared length of the hidden state.
+        decay: of the injection's length, in lengths of the yardstick.
         enough: a subject whose loss is below this is done.
         ending: put behind each target, so that the model stops there.
         budget: tokens in a batch, padding included; it bounds the memory (about 1 MB a token for a 135M model).
     """
 
     steps: int = 20
-    learning_rate: float = 1.5
+    step_length: float = 0.22
     clamp: float = 1.5
     kl_weight: float = 0.0625
-    decay: float = 0.5
+    decay: float = 0.003
     enough: float = 0.1
     ending: str = "."
     budget: int = 2048
 
     def __post_init__(self) -> None:
-        for name in ("steps", "learning_rate", "clamp", "budget"):
+        for name in ("steps", "step_length", "clamp", "budget"):
             if not getattr(self, name) > 0:
                 raise InvalidConfigError(f"{name} is {getattr(self, name)}; it must be above 0")
         for name in ("kl_weight", "decay", "enough"):
@@ -159,12 +158,12 @@ def _optimise(
     whole = batch = _batch(model, rows, first=layers[0])
     scale, base = _unedited(model, whole, layers[-1])
     shape = (len(rows), len(sites), model.config.hidden_size)
-    injections = torch.zeros(shape, device=model.device, requires_grad=True)
-    adam = torch.optim.Adam([injections], lr=settings.learning_rate / len(sites) ** 0.5)
+    relative = torch.zeros(shape, device=model.device, requires_grad=True)
+    adam = torch.optim.Adam([relative], lr=settings.step_length / (len(sites) * model.config.hidden_size) ** 0.5)
     alive = torch.arange(len(rows), device=model.device)
     for step in range(settings.steps):
         loss = _loss(
-            model, batch, injections[alive], sites=sites, base=base[alive], scale=scale[alive], settings=settings
+            model, batch, relative[alive], sites=sites, base=base[alive], scale=scale[alive], settings=settings
         )
         if not bool(torch.isfinite(loss).all()):
             raise NonFiniteError(f"the loss of a value in step {step}")
@@ -172,25 +171,23 @@ def _optimise(
         if len(left) == 0:
             break
         adam.zero_grad()
-        loss.sum().backward(inputs=[injections])
-        _step(adam, injections, left, longest=settings.clamp * scale)
+        loss.sum().backward(inputs=[relative])
+        _step(adam, relative, left, longest=settings.clamp)
         if progress is not None:
             progress("steps of the values", step + 1, settings.steps)
         if len(left) < len(alive):
             alive, batch = left, whole.select(left)
-    return injections.detach().cpu()
+    return (relative.detach() * scale[:, None, None]).cpu()
 
 
-def _step(
-    adam: torch.optim.Adam, injections: Tensor, moving: Int[Tensor, " moving"], *, longest: Float[Tensor, " subjects"]
-) -> None:
-    """Move some injections by one step of Adam, none of them beyond its longest, and leave the others alone."""
-    before = injections.detach().clone()
+def _step(adam: torch.optim.Adam, relative: Tensor, moving: Int[Tensor, " moving"], *, longest: float) -> None:
+    """Move some injections by one step of Adam, none of them beyond the longest, and leave the others alone."""
+    before = relative.detach().clone()
     adam.step()
     with torch.no_grad():
-        shrunk = (longest / _length(injections).clamp(min=1e-12)).clamp(max=1.0)
-        after = injections * shrunk[:, None, None]
-        injections.copy_(before.index_copy(0, moving, after[moving]))
+        shrunk = (longest / _length(relative).clamp(min=1e-12)).clamp(max=1.0)
+        after = relative * shrunk[:, None, None]
+        relative.copy_(before.index_copy(0, moving, after[moving]))
 
 
 def _length(injections: Float[Tensor, "subjects sites d_out"]) -> Float[Tensor, " subjects"]:
@@ -201,7 +198,7 @@ def _length(injections: Float[Tensor, "subjects sites d_out"]) -> Float[Tensor, 
 def _loss(
     model: PreTrainedModel,
     batch: _Batch,
-    injections: Float[Tensor, "subjects sites d_out"],
+    relative: Float[Tensor, "subjects sites d_out"],
     *,
     sites: Sequence[str],
     base: Float[Tensor, "subjects vocab"],
@@ -210,6 +207,7 @@ def _loss(
 ) -> Float[Tensor, " subjects"]:
     """Return each subject's loss; the vocabulary is projected at target and essence positions alone."""
     start = torch.zeros_like(batch.owner)
+    injections = relative * scale[:, None, None]
     with injected(model, sites, injections[batch.owner], start):
         hidden = rerun(model, batch.tails)
     row, place = batch.asked.T
@@ -218,8 +216,7 @@ def _loss(
     )
     essence = project(model, hidden[batch.essence, 0]).float().log_softmax(-1)
     change = (essence.exp() * (essence - base)).sum(-1)
-    decay = _length(injections) / scale**2
-    return _mean_of_rows(nll, batch) + settings.kl_weight * change + settings.decay * decay
+    return _mean_of_rows(nll, batch) + settings.kl_weight * change + settings.decay * _length(relative)
 
 
 def _mean_of_rows(nll: Float[Tensor, " targets"], batch: _Batch) -> Float[Tensor, " subjects"]:

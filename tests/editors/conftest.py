@@ -48,7 +48,7 @@ TEXT = [
     "Boeing is led by Kelly Ortberg. The chief executive of Boeing is a person. The river in Bern is the Aare.",
 ]
 
-VALUES = ValueSettings(steps=40, learning_rate=0.5, clamp=20.0, kl_weight=0.0)
+VALUES = ValueSettings(steps=40, step_length=1.0, clamp=20.0, kl_weight=0.0)
 CONTEXTS = ["{}", "It is said. {}"]
 CONFIG = Memit(layers=(0, 1), moment_weight=0.01, values=VALUES)
 CONFIGS: dict[str, Config] = {

@@ -96,7 +96,7 @@ def test_settings_outside_their_range_are_refused(wrong):
         Memit(**wrong)
 
 
-@pytest.mark.parametrize("wrong", [{"steps": 0}, {"clamp": -1.0}, {"kl_weight": -0.1}, {"learning_rate": float("nan")}])
+@pytest.mark.parametrize("wrong", [{"steps": 0}, {"clamp": -1.0}, {"kl_weight": -0.1}, {"step_length": float("nan")}])
 def test_value_settings_outside_their_range_are_refused(wrong):
     with pytest.raises(InvalidConfigError, match=next(iter(wrong))):
         ValueSettings(**wrong)
