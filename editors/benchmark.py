@@ -20,11 +20,10 @@ from editors.digests import digest_of
 from editors.errors import InvalidConfigError
 from editors.material import Material
 from editors.measuring import Measured, measure
-from editors.memit import Memit
 from editors.metrics import Drift, Metric, drift, metrics
 from editors.patch import Patch, applied
 from editors.records import Record, without_contradictions
-from editors.registry import edit
+from editors.registry import Config, edit
 from editors.scoring import Perplexity
 from editors.stopwatch import Stopwatch
 
@@ -80,7 +79,7 @@ def run(
     tokenizer: PreTrainedTokenizerFast,
     records: Sequence[Record],
     *,
-    config: Memit,
+    config: Config,
     material: Material,
     held: Sequence[Sequence[int]],
     rounds: int = 1,

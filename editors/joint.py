@@ -33,7 +33,7 @@ from editors.errors import DamagedArtifactError, InvalidConfigError
 from editors.facts import Fact
 from editors.layouts import check_layers, sites_of
 from editors.material import Material
-from editors.patch import Patch, smaller
+from editors.patch import Delta, Patch, smaller
 from editors.ranges import above_zero, ascending
 from editors.reading import read_subjects
 from editors.solving import FactorisedMoment
@@ -185,7 +185,7 @@ def solve(
     if not values:
         return Patch(base=material.base)
     ordered = [values[subject] for subject in sorted(values)]
-    deltas = {}
+    deltas: dict[str, Delta] = {}
     for place, site in enumerate(sites):
         keys = torch.stack([value.keys[place] for value in ordered])
         warn_of_collisions(site, keys, sorted(values))

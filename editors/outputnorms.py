@@ -7,6 +7,8 @@ passes on no length: a longer output is only a purer one. Where an architecture 
 and both spaces are one.
 """
 
+# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false, reportUnknownVariableType=false
+
 from __future__ import annotations
 
 from collections.abc import Callable

@@ -57,10 +57,14 @@ def read_subjects(
                 layers=layers,
             )
         places = torch.arange(len(chosen), device=model.device)
-        for found, read in ((keys, seen.keys), (hidden, seen.hidden)):
-            for name, states in read.items():
-                vectors = states[places, last].double().cpu()
-                total = found.setdefault(name, vectors.new_zeros(len(rows), vectors.shape[-1]))
-                total.index_add_(0, owners, vectors)
+        for total, states in [
+            *((keys.setdefault(site, _zeros(rows, states)), states) for site, states in seen.keys.items()),
+            *((hidden.setdefault(layer, _zeros(rows, states)), states) for layer, states in seen.hidden.items()),
+        ]:
+            total.index_add_(0, owners, states[places, last].double().cpu())
     sizes = torch.tensor([len(own) for own in rows]).double()[:, None]
     return {site: total / sizes for site, total in keys.items()}, {at: total / sizes for at, total in hidden.items()}
+
+
+def _zeros(rows: Sequence[Sequence[Row]], states: Tensor) -> Float[Tensor, "edits dimensions"]:
+    return torch.zeros(len(rows), states.shape[-1], dtype=torch.float64)

@@ -16,6 +16,8 @@ in the stream, taken through its own norm.
 Source: Meng et al. 2023 (MEMIT), algorithm 1, arXiv:2210.07229, for architectures without such norms.
 """
 
+# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false, reportUnknownVariableType=false
+
 from __future__ import annotations
 
 import logging

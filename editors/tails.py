@@ -81,7 +81,7 @@ def tails_of(model: PreTrainedModel, rows: Sequence[Row], *, first: int) -> Tail
         past_key_values=cache,
         use_cache=True,
     )
-    before = tuple((cast(Tensor, layer.keys), cast(Tensor, layer.values)) for layer in cache.layers)
+    before = tuple((layer.keys, layer.values) for layer in cast(list[Any], cache.layers))
     entering: list[Tensor] = []
     hook = layer_module(model, first).register_forward_pre_hook(lambda _, inputs: entering.append(inputs[0]))
     try:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from editors.artifacts import write_atomically
 from editors.benchmark import BenchmarkReport, Round, run
@@ -91,7 +91,7 @@ def benchmark(request: Request, *, cache: Path, device: str, progress: Progress)
         "data": request.data.name,
         "model": request.model.name,
         "data_sha256": sha256_file(request.data),
-        "config": asdict(config),
+        "config": asdict(cast(Any, config)),
         "material": asdict(recipe),
         "machine": machine(model.device),
     }

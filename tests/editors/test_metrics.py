@@ -104,7 +104,7 @@ def test_drift_is_over_the_neighbours_alone():
         def forward(self, states):
             return torch.cat([states, -states], dim=-1)
 
-    class Model:
+    class LlamaForCausalLM:  # by this name its layout is found
         device = torch.device("cpu")
         config = type("Config", (), {"vocab_size": 2})
 
@@ -113,7 +113,7 @@ def test_drift_is_over_the_neighbours_alone():
 
     before = measured([answer("efficacy", state=(9.0,)), *record("neighbourhood", "neighbourhood", "neighbourhood")])
     after = measured([answer("efficacy"), *(answer("neighbourhood", state=(s,)) for s in (0.0, 0.5, 1.0))])
-    model = cast(Any, Model())
+    model = cast(Any, LlamaForCausalLM())
     found = drift(model, before, after)
     expected = [torch.tensor(s).cosh().log().item() for s in (0.5, 1.0)]  # KL of a fair coin from one with logits +-s
     assert found.count == 3

@@ -5,7 +5,9 @@ import pytest
 import torch
 
 from editors.layouts import sites_of
+from editors.memit import Memit
 from editors.preparing import Recipe, kept_in, prepare
+from editors.rome import Rome
 
 
 @pytest.fixture
@@ -22,18 +24,8 @@ def same(one, other):
 
 
 def test_a_recipe_names_the_layers_that_a_method_writes():
-    @dataclasses.dataclass
-    class OneLayer:
-        layer: int = 5
-
-    @dataclasses.dataclass
-    class SomeLayers:
-        layers: tuple[int, ...] = (2, 3)
-        contexts: int = 4
-
-    assert Recipe.of(OneLayer(), base="b").layers == (5,)
-    assert Recipe.of(OneLayer(), base="b").contexts == 1
-    some = Recipe.of(SomeLayers(), base="b")
+    assert Recipe.of(Rome(layer=7), base="b").layers == (7,)
+    some = Recipe.of(Memit(layers=(2, 3), contexts=4), base="b")
     assert (some.layers, some.contexts) == ((2, 3), 4)
 
 
