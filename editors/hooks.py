@@ -178,4 +178,4 @@ def rewritten(changes: Sequence[tuple[nn.Module, Callable[[Tensor], Tensor]]]) -
 
 
 def _by_rows(states: Tensor, rows: int) -> Float[Tensor, "rows tokens dimensions"]:
-    return states if states.dim() == 3 else states.unflatten(0, (rows, -1))
+    return states if states.dim() == 3 else cast(Tensor, states.unflatten(0, (rows, -1)))

@@ -56,6 +56,7 @@ def run_demo(console: Console, *, corrections: Path | None, wait_for_person: boo
     state = decide(console, "", decision="approve", reviewer=REVIEWER, comment="make demo", ledger=ledger)
     if not state.is_completed():
         raise CorrigendaError(f"the review ended as {state.name}: {state.message}")
+    console.print(f"  approved by {REVIEWER}")
     _answers(console, settings, ledger)
 
 

@@ -14,7 +14,15 @@ from rich.markup import escape
 
 POLL_SECONDS = 1.0
 PATIENCE_SECONDS = 60
-NOISE = ("Beginning flow run", "View at", "Finished in state", "Encountered exception", "Task run", "Flow run")
+NOISE = (
+    "Beginning flow run",
+    "View at",
+    "Finished in state",
+    "Encountered exception",
+    "Task run",
+    "Flow run",
+    "Suspending flow run",
+)
 
 
 def follow(run_id: UUID, console: Console, *, until_paused: bool = False) -> State:
