@@ -5,7 +5,7 @@ import unicodedata
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -52,7 +52,7 @@ RECORDS = st.fixed_dictionaries(
 
 
 @given(RECORDS)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])  # speed is the machine's
 def test_what_is_accepted_survives_the_ledger_unchanged(record):
     try:
         correction = Correction.model_validate(record)
@@ -67,6 +67,7 @@ def test_what_is_accepted_survives_the_ledger_unchanged(record):
 
 
 @given(st.text(max_size=60))
+@settings(deadline=None)
 def test_no_accepted_text_holds_an_invisible_character(text):
     try:
         target = made(target=text).target
