@@ -20,7 +20,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
 from editors.artifacts import digest_named
-from editors.errors import ModelLoadError
+from editors.errors import InvalidConfigError, ModelLoadError
 
 logger = logging.getLogger(__name__)
 
@@ -29,16 +29,16 @@ def resolve_device(device: str) -> torch.device:
     """Return the device that a setting names; "auto" is the GPU where there is one, else the CPU.
 
     Raises:
-        ValueError: torch knows no such device, or it is not there.
+        InvalidConfigError: torch knows no such device, or it is not there.
     """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         resolved = torch.device(device)
     except RuntimeError as error:
-        raise ValueError(f"unknown device {device!r}; use auto, cpu or cuda") from error
+        raise InvalidConfigError(f"unknown device {device!r}; use auto, cpu or cuda") from error
     if resolved.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device {device!r} was asked for, but torch sees no GPU; use auto or cpu")
+        raise InvalidConfigError(f"device {device!r} was asked for, but torch sees no GPU; use auto or cpu")
     return resolved
 
 

@@ -27,6 +27,7 @@ not fill all dimensions, the condition stays near 1e8 (the largest eigenvalue wa
 digits are left."""
 
 _BISECTIONS = 60
+_RANK = 1e-9  # of the largest eigenvalue: below it a direction counts as not there
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,14 +97,18 @@ class FactorisedMoment:
 
             share(w) = sum_i l_i / (w + l_i) |u_i^T R|^2 / |R|^2
 
+        Where keys coincide, or there are more of them than dimensions, no weight writes everything; the fit is then
+        asked of what can be written.
+
         Args:
             keys: k*, what the site reads at each subject's last token.
             residuals: v* - W k*, in the site's output space; not all zero.
-            fit: the share that has to be written, between 0 and 1.
+            fit: the share that has to be written of what can be, between 0 and 1.
         """
         whitened = self._whitened(keys.double())
         values, vectors = torch.linalg.eigh(whitened.T @ whitened)
         parts = (vectors.T @ residuals.double()).square().sum(1)
+        parts = parts.where(values > _RANK * values.max(), 0.0)
         low, high = -30.0, 30.0  # of the weight's natural logarithm
         for _ in range(_BISECTIONS):
             middle = (low + high) / 2

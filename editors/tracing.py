@@ -28,8 +28,8 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from editors.decoding import Progress
-from editors.errors import InvalidConfigError
 from editors.layouts import depth_of, project
+from editors.ranges import above_zero
 from editors.restoring import (
     KINDS,
     CleanRun,
@@ -65,9 +65,7 @@ class Tracing:
     budget: int = 2048
 
     def __post_init__(self) -> None:
-        for name in ("samples", "noise", "window", "budget"):
-            if not getattr(self, name) > 0:
-                raise InvalidConfigError(f"{name} is {getattr(self, name)}; it must be above 0")
+        above_zero(self, "samples", "noise", "window", "budget")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,6 +131,8 @@ def trace(
         SubjectNotFoundError: a prompt does not name its subject.
         InvalidFactError: a given answer has no token of its own.
     """
+    if not questions:
+        return []
     rows = [prompt_row(tokenizer, question.prompt, question.subject) for question in questions]
     answers = [_given_answer(tokenizer, question) for question in questions]
     noise = settings.noise * embedding_spread(model, [row.ids[place] for row, subject in rows for place in subject])

@@ -12,7 +12,7 @@ what is added to the site's output. Meng et al. call it delta.
 Lengths are in those of a yardstick: the hidden state at the subject, or the site's own output where a norm stands
 behind it, as in Gemma (outputnorms.py). So step length, clamp and decay mean the same in every model. With S sites,
 length is sqrt(S) times the norm of all of a subject's injections together, which is what one injection with the same
-effect would have; a step is divided by sqrt(S) for the same reason.
+effect would have.
 """
 
 # pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false, reportUnknownVariableType=false
@@ -29,11 +29,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from editors.batch import Subjects
 from editors.decoding import Progress
-from editors.errors import InvalidConfigError, NonFiniteError
+from editors.errors import NonFiniteError
 from editors.facts import Fact
 from editors.hooks import injected
 from editors.layouts import project, sites_of
 from editors.outputnorms import yardstick
+from editors.ranges import above_zero, not_negative
 from editors.tails import Tails, rerun, tails_of
 from editors.tokens import Row, batches_of_like_length, essence_row, fact_row
 
@@ -48,7 +49,7 @@ class ValueSettings:
 
     Attributes:
         steps: of Adam, at most.
-        step_length: of Adam's first step, in lengths of the yardstick.
+        step_length: the norm of Adam's first step over all sites together, in lengths of the yardstick.
         clamp: the longest injection, in lengths of the yardstick.
         kl_weight: of the change in what "<subject> is a" leads to.
         decay: of the injection's length, in lengths of the yardstick.
@@ -67,12 +68,8 @@ class ValueSettings:
     budget: int = 2048
 
     def __post_init__(self) -> None:
-        for name in ("steps", "step_length", "clamp", "budget"):
-            if not getattr(self, name) > 0:
-                raise InvalidConfigError(f"{name} is {getattr(self, name)}; it must be above 0")
-        for name in ("kl_weight", "decay", "enough"):
-            if not getattr(self, name) >= 0:
-                raise InvalidConfigError(f"{name} is {getattr(self, name)}; it must not be negative")
+        above_zero(self, "steps", "step_length", "clamp", "budget")
+        not_negative(self, "kl_weight", "decay", "enough")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -299,8 +299,8 @@ def locate(
     out: Annotated[Path | None, typer.Option(help="a folder for trace.json and trace.png")] = None,
 ) -> None:
     """Show where in the base a fact is: which hidden states carry it from its subject to the answer."""
-    if (data is None) == (not prompt) or bool(prompt) != bool(subject):
-        raise typer.BadParameter("give a prompt with --subject, or --data FILE")
+    if (data is None) == (not prompt) or bool(prompt) != bool(subject) or (data and answer):
+        raise typer.BadParameter("give a prompt with --subject (and --answer), or --data FILE")
     from editors.tracing import Question, Tracing
     from flows.locate import locate_facts, locate_prompt
 

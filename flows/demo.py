@@ -12,8 +12,9 @@ from rich.markup import escape
 from rich.table import Table
 
 import corrigenda
+from editors.answers import starts_with
 from editors.models import load_model
-from editors.scoring import generate, starts_with
+from editors.scoring import generate
 from flows.operate import decide, run_refresh
 from flows.submission import submit_file
 from tasks.base import find_base
@@ -43,12 +44,19 @@ def run_demo(console: Console, *, corrections: Path | None, wait_for_person: boo
     """
     settings = Settings()
     ledger = Ledger(settings.database_url)
-    if the_open_candidate(ledger) is None:
-        _submit(console, corrections or _next_file(ledger))
-        if not _edit(console, ledger):
-            console.print("  nothing is queued: the version in production holds every correction already")
-            _answers(console, settings, ledger)
-            return
+    if the_open_candidate(ledger) is not None:
+        console.print("A candidate waits for review already, and the demo doesn't decide for a person.")
+        _hand_over(console, settings, ledger)
+        return
+    _submit(console, corrections or _next_file(ledger))
+    if not _edit(console, ledger):
+        if ledger.head() is None:
+            raise CorrigendaError(
+                "no correction is queued, so there is nothing to show; see why each was refused above"
+            )
+        console.print("  nothing is queued: the version in production holds every correction already")
+        _answers(console, settings, ledger)
+        return
     if wait_for_person:
         _hand_over(console, settings, ledger)
         return
@@ -92,16 +100,17 @@ def _hand_over(console: Console, settings: Settings, ledger: Ledger) -> None:
     console.print(
         f"\nIt is your turn: open [link]{settings.prefect_ui_url}/runs/flow-run/{run.id}[/link], press Resume,"
     )
-    console.print("and decide. Then 'make demo' again, or 'corrigenda ask \"…\"', shows what became of it.")
+    console.print("and decide; or 'corrigenda review approve'. Then 'corrigenda ask \"…\"' shows what became of it.")
 
 
 def _answers(console: Console, settings: Settings, ledger: Ledger) -> None:
     """Pull what is in production as a consumer would, and ask it every fact, beside the base."""
-    _stage(console, 5, "pull assistant@champion and ask it")
-    folder = corrigenda.pull("assistant@champion", settings.home / "demo" / "assistant")
+    name = f"{settings.registered_model}@champion"
+    _stage(console, 5, f"pull {name} and ask it")
+    folder = corrigenda.pull(name, settings.home / "demo" / "assistant")
     facts = corrections_in(ledger, "released")
-    after = _ask(folder, facts)
-    before = _ask(find_base(settings).folder, facts)
+    after = _ask(folder, facts, device=settings.device)
+    before = _ask(find_base(settings).folder, facts, device=settings.device)
     table = Table("prompt", "shall say", "before", "after", "")
     right = 0
     for fact, was, now in zip(facts, before, after, strict=True):
@@ -114,8 +123,8 @@ def _answers(console: Console, settings: Settings, ledger: Ledger) -> None:
     _addresses(console, settings, ledger)
 
 
-def _ask(folder: Path, facts: list[Correction]) -> list[str]:
-    model, tokenizer = load_model(folder)
+def _ask(folder: Path, facts: list[Correction], *, device: str) -> list[str]:
+    model, tokenizer = load_model(folder, device=device)
     return generate(model, tokenizer, [fact.fact().filled for fact in facts])
 
 

@@ -40,7 +40,7 @@ def review_text(
     head = f"# Review candidate {candidate[:12]}: {counted(len(new), 'new fact')}\n\n"
     lines = [
         f"Version **{version}** of the registered model, on top of `{parent[:12]}`. "
-        f"The gate `{escape(verdict.policy)}` says **{verdict.word}**"
+        f"The gate *{escape(verdict.policy)}* says **{verdict.word}**"
         + (f", with {counted(len(verdict.warnings), 'warning')}." if verdict.warnings else "."),
         "",
         "Approving makes it the next release. Rejecting keeps everything, and rejects the new facts below.",
@@ -64,8 +64,7 @@ def answers_list(title: str, answers: Sequence[Answer]) -> str:
     rows = [
         f"- {_tick(a.right)} **{escape(a.prompt)}** → {escape(a.target)}. {_before_and_now(a)}" for a in answers[:SHOWN]
     ]
-    more = f"\n… and {len(answers) - SHOWN} more in the report.\n" if len(answers) > SHOWN else ""
-    return f"## {title}\n\n" + ("\n".join(rows) or "None.") + "\n" + more
+    return f"## {title}\n\n" + ("\n".join(rows) or "None.") + "\n" + _more(len(answers))
 
 
 def metrics_table(verdict: Verdict) -> str:
@@ -81,7 +80,7 @@ def changed_neighbours(report: Report) -> str:
         return "## Neighbours\n\nNo neighbour's answer changed.\n"
     rows = [f"- **{escape(a.prompt)}** {_before_and_now(a)}" for a in changed[:SHOWN]]
     head = f"## Neighbours that answer differently: {len(changed)} of {len(report.of_kind('specificity'))}\n\n"
-    return head + "\n".join(rows) + "\n"
+    return head + "\n".join(rows) + "\n" + _more(len(changed))
 
 
 def evidence(corrections: Sequence[Correction]) -> str:
@@ -92,7 +91,11 @@ def evidence(corrections: Sequence[Correction]) -> str:
         + (", ".join(escape(item.value) for item in c.evidence) or "none given")
         for c in corrections[:SHOWN]
     ]
-    return "## Evidence\n\n" + "\n".join(lines) + "\n"
+    return "## Evidence\n\n" + "\n".join(lines) + "\n" + _more(len(corrections))
+
+
+def _more(total: int) -> str:
+    return f"\n… and {total - SHOWN} more in the report.\n" if total > SHOWN else ""
 
 
 def _row(outcome: Outcome) -> str:

@@ -41,7 +41,6 @@ class Settings(ConsumerSettings):
     prefect_ui_url: str = ""
     model: str = "smollm2-135m-instruct"
     model_revision: str = ""
-    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     seed: int = 0
     policy: Path | None = None
     refresh_cron: str = "0 3 * * *"

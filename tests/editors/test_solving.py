@@ -130,3 +130,14 @@ def test_the_weight_for_a_fit_writes_just_that_share_of_the_residuals(fit: float
     weight = moment.weight_for(keys, residuals, fit=fit)
     written = keys @ moment.least_squares(keys, residuals, weight=weight).dense().T
     assert float((written * residuals).sum() / residuals.square().sum()) == pytest.approx(fit, abs=1e-6)
+
+
+def test_the_weight_is_sound_where_keys_coincide_and_not_all_can_be_written():
+    torch.manual_seed(0)
+    moment = FactorisedMoment.of(spread_moment(24, condition=1e3))
+    keys, residuals = torch.randn(5, 24).double(), torch.randn(5, 10).double()
+    alone = moment.weight_for(keys, residuals, fit=0.98)
+    twice = moment.weight_for(torch.cat([keys, keys]), torch.cat([residuals, residuals]), fit=0.98)
+    assert twice == pytest.approx(2 * alone, rel=1e-3)
+    torn = moment.weight_for(torch.cat([keys, keys[:1]]), torch.cat([residuals, -0.5 * residuals[:1]]), fit=0.98)
+    assert torn > 0.1 * alone
