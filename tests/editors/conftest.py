@@ -48,7 +48,7 @@ TEXT = [
     "Boeing is led by Kelly Ortberg. The chief executive of Boeing is a person. The river in Bern is the Aare.",
 ]
 
-VALUES = ValueSettings(steps=40, step_length=1.0, clamp=20.0, kl_weight=0.0)
+VALUES = ValueSettings(steps=40, step_length=0.5, clamp=2.0, kl_weight=0.0)
 CONTEXTS = ["{}", "It is said. {}"]
 CONFIG = Memit(layers=(0, 1), moment_weight=0.01, values=VALUES)
 CONFIGS: dict[str, Config] = {
@@ -57,7 +57,7 @@ CONFIGS: dict[str, Config] = {
     "rome": Rome(layer=1, values=VALUES),
     "memit": CONFIG,
     "joint": Joint(layers=(0, 1), fit=0.99, values=VALUES),
-    "alphaedit": AlphaEdit(layers=(0, 1), null_share=0.5, l2=0.01, values=VALUES),
+    "alphaedit": AlphaEdit(layers=(0, 1), null_share=0.2, l2=0.1, values=VALUES),
 }
 
 
