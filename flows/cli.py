@@ -300,7 +300,7 @@ def locate(
 ) -> None:
     """Show where in the base a fact is: which hidden states carry it from its subject to the answer."""
     if (data is None) == (not prompt) or bool(prompt) != bool(subject) or (data and answer):
-        raise typer.BadParameter("give a prompt with --subject (and --answer), or --data FILE")
+        raise typer.BadParameter("give a prompt with --subject, or --data FILE")
     from editors.tracing import Question, Tracing
     from flows.locate import locate_facts, locate_prompt
 
