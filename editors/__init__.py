@@ -6,11 +6,8 @@ like name):
 
     model, tokenizer = load_model(folder)
     config = Memit()
-    material = Material(
-        base=weights_digest(folder),
-        moments=second_moments(model, tokenizer, sites_of(model, config.layers)),
-        contexts=sample_contexts(model, tokenizer, count=config.contexts),
-    )
+    recipe = Recipe.of(config, base=weights_digest(folder))
+    material = make_material(model, tokenizer, recipe)
     patch = edit(model, tokenizer, facts, config=config, material=material)
     with applied(model, patch, base=material.base):
         scores = score(model, tokenizer, [probe_of(fact) for fact in facts])

@@ -27,18 +27,15 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from editors.batch import by_subject, subject_rows
-from editors.collisions import warn_of_collisions
 from editors.decoding import Progress
-from editors.effect import effective
 from editors.errors import InvalidConfigError, NonFiniteError
 from editors.facts import Fact
 from editors.layouts import check_layers, sites_of
 from editors.material import Material
 from editors.patch import LowRank, Patch
 from editors.ranges import above_zero, ascending
-from editors.spreading import spread
-from editors.values import ValueSettings, optimise_injections
+from editors.spreading import spread_values
+from editors.values import ValueSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,34 +96,20 @@ def edit(
     """
     check_layers(model, config.layers)
     moments = {site: material.moment(site) for site in sites_of(model, config.layers)}
-    subjects = by_subject(facts)
-    if not subjects:
-        return Patch(base=material.base)
-    injections = optimise_injections(
-        model,
-        tokenizer,
-        subjects,
-        layers=config.layers[-1:],
-        contexts=material.contexts,
-        settings=config.values,
-        progress=progress,
-    )
 
     def solve(site: str, keys: Float[Tensor, "edits d_in"], residuals: Float[Tensor, "edits d_out"]) -> LowRank:
-        warn_of_collisions(site, keys, subjects)
         return confined(keys, residuals, basis=null_space(moments[site], share=config.null_share), l2=config.l2)
 
-    deltas = spread(
+    return spread_values(
         model,
-        subject_rows(tokenizer, subjects, material.contexts),
-        injections[:, 0].double(),
+        tokenizer,
+        facts,
         layers=config.layers,
+        values=config.values,
+        material=material,
         solve=solve,
-        budget=config.values.budget,
         progress=progress,
     )
-    wanted = [bool(injection.any()) for injection in injections]
-    return effective(model, Patch(base=material.base, deltas=deltas), subjects=subjects, wanted=wanted)
 
 
 def null_space(second_moment: Float[Tensor, "d_in d_in"], *, share: float) -> Float[Tensor, "d_in null"]:

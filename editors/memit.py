@@ -17,18 +17,15 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from editors.batch import by_subject, subject_rows
-from editors.collisions import warn_of_collisions
 from editors.decoding import Progress
-from editors.effect import effective
 from editors.facts import Fact
 from editors.layouts import check_layers, sites_of
 from editors.material import Material
 from editors.patch import LowRank, Patch
 from editors.ranges import above_zero, ascending
 from editors.solving import FactorisedMoment
-from editors.spreading import spread
-from editors.values import ValueSettings, optimise_injections
+from editors.spreading import spread_values
+from editors.values import ValueSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,31 +78,17 @@ def edit(
     """
     check_layers(model, config.layers)
     moments = {site: FactorisedMoment.of(material.moment(site)) for site in sites_of(model, config.layers)}
-    subjects = by_subject(facts)
-    if not subjects:
-        return Patch(base=material.base)
-    injections = optimise_injections(
-        model,
-        tokenizer,
-        subjects,
-        layers=config.layers[-1:],
-        contexts=material.contexts,
-        settings=config.values,
-        progress=progress,
-    )
 
     def solve(site: str, keys: Float[Tensor, "edits d_in"], residuals: Float[Tensor, "edits d_out"]) -> LowRank:
-        warn_of_collisions(site, keys, subjects)
         return moments[site].least_squares(keys, residuals, weight=config.moment_weight)
 
-    deltas = spread(
+    return spread_values(
         model,
-        subject_rows(tokenizer, subjects, material.contexts),
-        injections[:, 0].double(),
+        tokenizer,
+        facts,
         layers=config.layers,
+        values=config.values,
+        material=material,
         solve=solve,
-        budget=config.values.budget,
         progress=progress,
     )
-    wanted = [bool(injection.any()) for injection in injections]
-    return effective(model, Patch(base=material.base, deltas=deltas), subjects=subjects, wanted=wanted)

@@ -1,6 +1,6 @@
 """Second moments: what else a site's weight is used for, so that an edit can leave it alone.
 
-C = E[k k^T], uncentred, over ordinary text; by default text that the model itself has sampled, so that no corpus is
+C = E[k k^T], uncentred, over ordinary text, such as the model itself samples (preparing.py), so that no corpus is
 needed. All sites are filled in one pass, which is left after the last of them. Position 0 is never read.
 """
 
@@ -12,10 +12,10 @@ from pathlib import Path
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PreTrainedModel
 
 from editors.artifacts import dump_tensors, read_tensors
-from editors.decoding import Progress, sample_rows
+from editors.decoding import Progress
 from editors.errors import DamagedArtifactError, NonFiniteError
 from editors.hooks import capture
 from editors.layouts import backbone_of
@@ -23,25 +23,6 @@ from editors.layouts import backbone_of
 ROW_LENGTH = 64
 _ROWS = 32
 _KIND = {"format": 1, "kind": "second moments"}
-
-
-def second_moments(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerFast,
-    sites: Sequence[str],
-    *,
-    tokens: int = 10_000,
-    seed: int = 0,
-    progress: Progress | None = None,
-) -> dict[str, Float[Tensor, "d_in d_in"]]:
-    """Return C of each site in float64, from at least `tokens` tokens that the model samples.
-
-    Raises:
-        UnknownSiteError: the model has no such site.
-        NonFiniteError: the model reads NaN or infinity there.
-    """
-    text = sample_rows(model, tokenizer, rows=rows_for(tokens), length=ROW_LENGTH, seed=seed, progress=progress)
-    return moments_of_text(model, sites, text, progress=progress)
 
 
 def rows_for(tokens: int) -> int:

@@ -27,14 +27,20 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from editors.batch import by_subject, subject_rows
+from editors.collisions import warn_of_collisions
 from editors.decoding import Progress
+from editors.effect import effective
+from editors.facts import Fact
 from editors.layouts import output_norm_of, read_weight, site_module, sites_of, write_weight
+from editors.material import Material
 from editors.outputnorms import before, behind
-from editors.patch import Delta, LowRank, added, restored, smaller
+from editors.patch import Delta, LowRank, Patch, added, restored, smaller
 from editors.reading import read_subjects
 from editors.tokens import Row
+from editors.values import ValueSettings, optimise_injections
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +62,57 @@ class _Reading:
     output: Float[Tensor, "edits d_out"]
     last: Float[Tensor, "edits d_out"]
     arriving: Float[Tensor, "edits d_model"]
+
+
+def spread_values(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    facts: Sequence[Fact],
+    *,
+    layers: Sequence[int],
+    values: ValueSettings,
+    material: Material,
+    solve: Solve,
+    progress: Progress | None = None,
+) -> Patch:
+    """Return the patch that spreads each subject's value, optimised at the last layer; no facts give the empty one.
+
+    Args:
+        model: the base.
+        tokenizer: its own.
+        facts: all that shall hold.
+        layers: in ascending order.
+        values: how to optimise.
+        material: of the base.
+        solve: from a site, its keys and its residuals to a delta.
+        progress: told of subjects and of layers.
+
+    Raises:
+        InvalidFactError: a subject cannot be found, or two facts contradict each other.
+        NonFiniteError: a loss or the result holds NaN or infinity.
+        UneditedError: no weight would change though a fact asks for it.
+    """
+    subjects = by_subject(facts)
+    if not subjects:
+        return Patch(base=material.base)
+    injections = optimise_injections(
+        model,
+        tokenizer,
+        subjects,
+        layers=layers[-1:],
+        contexts=material.contexts,
+        settings=values,
+        progress=progress,
+    )
+
+    def watched(site: str, keys: Float[Tensor, "edits d_in"], residuals: Float[Tensor, "edits d_out"]) -> LowRank:
+        warn_of_collisions(site, keys, subjects)
+        return solve(site, keys, residuals)
+
+    rows, wanted = subject_rows(tokenizer, subjects, material.contexts), injections[:, 0].double()
+    deltas = spread(model, rows, wanted, layers=layers, solve=watched, budget=values.budget, progress=progress)
+    asks = [bool(injection.any()) for injection in injections]
+    return effective(model, Patch(base=material.base, deltas=deltas), subjects=subjects, wanted=asks)
 
 
 @torch.no_grad()
