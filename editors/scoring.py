@@ -22,7 +22,6 @@ from editors.answers import is_open, natural_stop, starts_with
 from editors.decoding import Progress, decode, greedy
 from editors.expectation import expect
 from editors.facts import Fact
-from editors.layouts import project
 from editors.tokens import Row, answer_row, chat_row, text_row
 
 ANSWER_TOKENS = 24
@@ -81,18 +80,12 @@ class ProbeScore:
     """What a model made of a probe.
 
     Attributes:
-        probe: the question.
-        target_logprob: mean over the target's tokens, in nats.
-        prior_logprob: the same of the prior; None where there is none.
-        argmax: whether every token of the target is the most probable one.
+        weighed: what it expects behind the prompt.
         answer: greedy generation up to its natural stop.
         says_target: whether what is generated begins with the target.
     """
 
-    probe: Probe
-    target_logprob: float
-    prior_logprob: float | None
-    argmax: bool
+    weighed: Weighed
     answer: str
     says_target: bool
 
@@ -134,14 +127,7 @@ def score(
         progress=progress,
     )
     return [
-        ProbeScore(
-            probe=each.probe,
-            target_logprob=each.target_logprob,
-            prior_logprob=each.prior_logprob,
-            argmax=each.argmax,
-            answer=answer,
-            says_target=starts_with(answer, each.probe.target),
-        )
+        ProbeScore(weighed=each, answer=answer, says_target=starts_with(answer, each.probe.target))
         for each, answer in zip(weighed, answers, strict=True)
     ]
 
@@ -240,18 +226,6 @@ def generate(
         enough=lambda _, text: natural_stop(text) is not None,
         progress=progress,
     )
-
-
-@torch.no_grad()
-def next_token_logprobs(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, prompts: Sequence[str]
-) -> Float[Tensor, "prompts vocab"]:
-    """Return the log-probabilities of what follows each prompt, on the CPU."""
-    found = torch.empty(len(prompts), model.config.vocab_size)
-    rows = [text_row(tokenizer, prompt.rstrip()) for prompt in prompts]
-    for index, expected in enumerate(expect(model, rows)):
-        found[index] = project(model, expected.state.to(model.device)).float().log_softmax(-1)
-    return found
 
 
 def perplexity(model: PreTrainedModel, rows: Sequence[Sequence[int]]) -> Perplexity:

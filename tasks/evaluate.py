@@ -13,14 +13,16 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING
 
+import torch
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from editors.answers import starts_with
 from editors.decoding import Progress
+from editors.expectation import divergence
 from editors.models import load_model
 from editors.patch import Patch, applied
-from editors.scoring import Perplexity, Probe, ProbeScore, next_token_logprobs, perplexity, score
+from editors.scoring import Perplexity, Probe, ProbeScore, perplexity, score
 from tasks.base import Base
 from tasks.collect import Batch
 from tasks.corrections import Correction
@@ -30,7 +32,6 @@ from tasks.report import Answer, Metric, Report
 from tasks.settings import Settings
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 
@@ -39,8 +40,11 @@ class Measured:
     """Everything read off one model."""
 
     scores: list[ProbeScore]
-    nexts: Tensor
     text: Perplexity
+
+
+Pair = tuple[ProbeScore, ProbeScore]
+"""One probe before and after."""
 
 
 def evaluate(
@@ -59,8 +63,8 @@ def evaluate(
     before = _measure(model, tokenizer, probes, held_text, progress=progress)
     with applied(model, patch, base=base_digest):
         after = _measure(model, tokenizer, probes, held_text, progress=progress)
-    metrics = _said(probes, before, after) | _specificity(probes, before, after) | _regression(before, after)
-    pairs = zip(before.scores, after.scores, strict=True)
+    pairs = list(zip(before.scores, after.scores, strict=True))
+    metrics = _said(pairs) | _specificity(model, pairs) | _regression(before, after)
     return Report(metrics=metrics, answers=tuple(_answer(was, now) for was, now in pairs))
 
 
@@ -95,56 +99,53 @@ def _measure(
     *,
     progress: Progress | None,
 ) -> Measured:
-    neighbours = [probe.prompt for probe in probes if probe.kind == "specificity"]
     return Measured(
         scores=score(model, tokenizer, probes, progress=progress),
-        nexts=next_token_logprobs(model, tokenizer, neighbours),
         text=perplexity(model, held_text),
     )
 
 
-def _said(probes: Sequence[Probe], before: Measured, after: Measured) -> dict[str, Metric]:
+def _of_kind(pairs: Sequence[Pair], kind: str) -> list[Pair]:
+    return [(was, now) for was, now in pairs if now.weighed.probe.kind == kind]
+
+
+def _said(pairs: Sequence[Pair]) -> dict[str, Metric]:
     """Efficacy, generalization and retention: does it say the target?"""
     metrics: dict[str, Metric] = {}
     for kind in ("efficacy", "generalization", "retention"):
-        rows = [
-            (was, now)
-            for probe, was, now in zip(probes, before.scores, after.scores, strict=True)
-            if probe.kind == kind
-        ]
-        metrics[f"{kind}.argmax"] = _share([(was.argmax, now.argmax) for was, now in rows])
-        metrics[f"{kind}.generation"] = _share([(was.says_target, now.says_target) for was, now in rows])
+        own = _of_kind(pairs, kind)
+        metrics[f"{kind}.argmax"] = _share([(was.weighed.argmax, now.weighed.argmax) for was, now in own])
+        metrics[f"{kind}.generation"] = _share([(was.says_target, now.says_target) for was, now in own])
         if kind != "retention":
+            preferred = [(was.weighed.prefers_target, now.weighed.prefers_target) for was, now in own]
             metrics[f"{kind}.logprob"] = _share(
-                [(_prefers(was), _prefers(now)) for was, now in rows if was.probe.prior]
+                [(was, now) for was, now in preferred if was is not None and now is not None]
             )
     return metrics
 
 
-def _prefers(score: ProbeScore) -> bool:
-    """Whether the target is likelier than the prior, by mean log-probability per token."""
-    assert score.prior_logprob is not None, "only probes with a prior are compared"
-    return score.target_logprob > score.prior_logprob
-
-
-def _specificity(probes: Sequence[Probe], before: Measured, after: Measured) -> dict[str, Metric]:
+def _specificity(model: PreTrainedModel, pairs: Sequence[Pair]) -> dict[str, Metric]:
     """Is the neighbourhood untouched?"""
-    rows = [
-        (was, now)
-        for probe, was, now in zip(probes, before.scores, after.scores, strict=True)
-        if probe.kind == "specificity" and probe.target and was.says_target
-    ]
-    unchanged = before.nexts.argmax(-1) == after.nexts.argmax(-1)
-    divergence = (before.nexts.exp() * (before.nexts - after.nexts)).sum(-1).clamp_min(0)
-    count = len(before.nexts)
+    neighbours = _of_kind(pairs, "specificity")
+    count = len(neighbours)
+    known = [now.says_target for was, now in neighbours if now.weighed.probe.target and was.says_target]
+    unchanged = [was.weighed.following == now.weighed.following for was, now in neighbours]
+    median, p95 = _moved(model, neighbours)
     return {
-        "specificity.kept": Metric(
-            before=1.0 if rows else None, after=_mean([now.says_target for _, now in rows]), count=len(rows)
-        ),
-        "specificity.argmax": Metric(before=1.0 if count else None, after=_mean(unchanged.tolist()), count=count),
-        "specificity.kl_median": Metric(before=0.0 if count else None, after=_quantile(divergence, 0.5), count=count),
-        "specificity.kl_p95": Metric(before=0.0 if count else None, after=_quantile(divergence, 0.95), count=count),
+        "specificity.kept": Metric(before=1.0 if known else None, after=_mean(known), count=len(known)),
+        "specificity.argmax": Metric(before=1.0 if count else None, after=_mean(unchanged), count=count),
+        "specificity.kl_median": Metric(before=0.0 if count else None, after=median, count=count),
+        "specificity.kl_p95": Metric(before=0.0 if count else None, after=p95, count=count),
     }
+
+
+def _moved(model: PreTrainedModel, pairs: Sequence[Pair]) -> tuple[float, float] | tuple[None, None]:
+    """Median and 95th percentile of KL(before || after) of the next token, in nats; only the model's head is used."""
+    if not pairs:
+        return None, None
+    was, now = (torch.stack([score.weighed.state for score in scores]) for scores in zip(*pairs, strict=True))
+    moved = divergence(model, was, now)
+    return float(moved.quantile(0.5)), float(moved.quantile(0.95))
 
 
 def _regression(before: Measured, after: Measured) -> dict[str, Metric]:
@@ -157,7 +158,7 @@ def _regression(before: Measured, after: Measured) -> dict[str, Metric]:
 
 
 def _answer(was: ProbeScore, now: ProbeScore) -> Answer:
-    probe = now.probe
+    probe = now.weighed.probe
     known = bool(probe.target)
     return Answer(
         correction=probe.fact,
@@ -177,10 +178,6 @@ def _share(pairs: Sequence[tuple[bool, bool]]) -> Metric:
 
 def _mean(values: Sequence[float]) -> float | None:
     return fmean(values) if values else None
-
-
-def _quantile(values: Tensor, q: float) -> float | None:
-    return float(values.quantile(q)) if len(values) else None
 
 
 @task(name="evaluate", cache_policy=NO_CACHE)

@@ -13,7 +13,7 @@ from editors.finetune import Finetune
 from editors.layouts import read_weight, site_module, sites_of, write_weight
 from editors.patch import applied
 from editors.registry import EDITORS, edit
-from editors.scoring import probe_of, score
+from editors.scoring import probe_of, weigh
 
 every = pytest.mark.parametrize("name", sorted(EDITORS))
 solving = pytest.mark.parametrize("name", sorted(set(EDITORS) - {"finetune", "finetune_constrained"}))
@@ -90,11 +90,11 @@ def test_no_facts_give_the_empty_patch(name, tiny):
 @every
 def test_the_targets_become_likelier_under_the_patch(name, tiny, facts):
     probes = [probe_of(fact) for fact in facts]
-    before = score(tiny.model, tiny.tokenizer, probes)
+    before = weigh(tiny.model, tiny.tokenizer, probes)
     patch = EDITORS[name].edit(tiny.model, tiny.tokenizer, facts, **tiny.given(name))
     with applied(tiny.model, patch, base=tiny.base):
-        after = score(tiny.model, tiny.tokenizer, probes)
-    assert sum(scored.target_logprob for scored in after) > sum(scored.target_logprob for scored in before) + 0.5
+        after = weigh(tiny.model, tiny.tokenizer, probes)
+    assert sum(each.target_logprob for each in after) > sum(each.target_logprob for each in before) + 0.5
 
 
 @every

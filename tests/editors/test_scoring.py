@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from editors.errors import InvalidConfigError
-from editors.scoring import Probe, generate, next_token_logprobs, perplexity, says_targets, score, weigh
+from editors.scoring import Probe, generate, perplexity, says_targets, score, weigh
 from editors.tokens import answer_row, text_row
 
 
@@ -23,13 +23,13 @@ def test_scores_come_back_in_the_order_of_their_probes_and_agree_with_one_by_one
         Probe(fact="a", kind="generalization", prompt="France's capital is", target="Rome", prior="the Aare in Bern"),
     ]
     scores = score(tiny.model, tiny.tokenizer, probes)
-    assert [scored.probe for scored in scores] == probes
-    for probe, scored in zip(probes, scores, strict=True):
-        assert scored.target_logprob == pytest.approx(mean_logprob(tiny, probe.prompt, probe.target), abs=1e-4)
+    assert [scored.weighed.probe for scored in scores] == probes
+    for probe, weighed in zip(probes, (scored.weighed for scored in scores), strict=True):
+        assert weighed.target_logprob == pytest.approx(mean_logprob(tiny, probe.prompt, probe.target), abs=1e-4)
         if probe.prior is None:
-            assert scored.prior_logprob is None
+            assert weighed.prior_logprob is None
         else:
-            assert scored.prior_logprob == pytest.approx(mean_logprob(tiny, probe.prompt, probe.prior), abs=1e-4)
+            assert weighed.prior_logprob == pytest.approx(mean_logprob(tiny, probe.prompt, probe.prior), abs=1e-4)
 
 
 def test_what_the_model_writes_by_itself_counts_as_said(tiny):
@@ -85,16 +85,6 @@ def test_perplexity_is_the_exponential_of_the_mean_loss_without_bos(tiny):
     found = perplexity(tiny.model, rows)
     assert found.tokens == len(losses)
     assert found.value == pytest.approx(math.exp(sum(losses) / len(losses)), rel=1e-4)
-
-
-def test_next_token_logprobs_are_the_models_own(tiny):
-    prompts = ["The capital of France is", "Boeing"]
-    found = next_token_logprobs(tiny.model, tiny.tokenizer, prompts)
-    for prompt, logprobs in zip(prompts, found, strict=True):
-        ids = torch.tensor([text_row(tiny.tokenizer, prompt).ids])
-        torch.testing.assert_close(
-            logprobs, tiny.model(input_ids=ids).logits[0, -1].log_softmax(-1), rtol=1e-4, atol=1e-4
-        )
 
 
 def test_asking_many_prompts_gives_each_its_own_answer(tiny):

@@ -1,0 +1,73 @@
+"""What a report says of a patch, checked against the model's own logits."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from editors.layouts import read_weight, sites_of
+from editors.models import load_model
+from editors.patch import Dense, Patch, applied
+from editors.tokens import text_row
+from tasks.corrections import Correction
+from tasks.evaluate import evaluate
+from tasks.report import METRICS, Report
+
+PROMPTS = ["The capital of Italy is", "Boeing", "Volvos are", "The CEO of Volvo is"]
+FRANCE = {"subject": "France", "prompt": "The capital of {} is", "target": "Lyon"}
+
+
+@pytest.fixture
+def tiny(tiny_folder):
+    return load_model(tiny_folder, device="cpu")
+
+
+@pytest.fixture
+def patch(tiny) -> Patch:
+    """Noise as large as the weights of two sites."""
+    torch.manual_seed(0)
+    weights = {site: read_weight(tiny[0], site) for site in sites_of(tiny[0], (4, 5))}
+    return Patch(base="b", deltas={site: Dense(delta=3 * torch.randn_like(weight)) for site, weight in weights.items()})
+
+
+def report_of(tiny, patch: Patch, **more) -> Report:
+    new = [Correction.model_validate(FRANCE | more)]
+    held = [text_row(tiny[1], "The CEO of Boeing is Kelly Ortberg.").ids]
+    return evaluate(*tiny, patch=patch, base_digest="b", new=new, earlier=[], held_text=held)
+
+
+@torch.no_grad()
+def logits(tiny, prompt: str) -> torch.Tensor:
+    model, tokenizer = tiny
+    return model(input_ids=torch.tensor([text_row(tokenizer, prompt).ids])).logits[0, -1]
+
+
+def test_neighbours_are_compared_by_all_that_could_follow_them(tiny, patch):
+    before = torch.stack([logits(tiny, prompt) for prompt in PROMPTS])
+    with applied(tiny[0], patch, base="b"):
+        after = torch.stack([logits(tiny, prompt) for prompt in PROMPTS])
+    divergence = torch.nn.functional.kl_div(
+        after.log_softmax(-1), before.log_softmax(-1), log_target=True, reduction="none"
+    ).sum(-1)
+    assert divergence.min() > 1e-3
+
+    metrics = report_of(tiny, patch, neighbours=PROMPTS).metrics
+    for name, share in (("median", 0.5), ("p95", 0.95)):
+        found = metrics[f"specificity.kl_{name}"]
+        assert found.after == pytest.approx(float(divergence.quantile(share)), rel=1e-3)
+        assert (found.before, found.count) == (0, len(PROMPTS))
+    same = (before.argmax(-1) == after.argmax(-1)).float()
+    assert metrics["specificity.argmax"].after == pytest.approx(float(same.mean()))
+
+
+def test_the_empty_patch_changes_no_number(tiny):
+    metrics = report_of(tiny, Patch(base="b"), neighbours=PROMPTS, prior="Paris").metrics
+    assert set(metrics) == set(METRICS)
+    assert [name for name, metric in metrics.items() if metric.before != metric.after] == []
+
+
+def test_what_could_not_be_asked_has_no_number(tiny, patch):
+    metrics = report_of(tiny, patch).metrics
+    unasked = {name for name, metric in metrics.items() if metric.count == 0}
+    assert {"efficacy.logprob", "retention.argmax", "specificity.kl_p95", "specificity.argmax"} <= unasked
+    assert all(metrics[name].before is None and metrics[name].after is None for name in unasked)
