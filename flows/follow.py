@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from uuid import UUID
 
-from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
 from prefect.client.schemas.sorting import LogSort
 from prefect.states import Cancelling, State
 from rich.console import Console
 from rich.markup import escape
+
+from tasks.prefect_api import prefect_client
 
 POLL_SECONDS = 1.0
 PATIENCE_SECONDS = 60
@@ -29,8 +31,11 @@ def follow(run_id: UUID, console: Console, *, until_paused: bool = False) -> Sta
     """Print a run's log lines as they come; returns the state in which it ended (or paused).
 
     Ctrl-C cancels the run, and goes on up.
+
+    Raises:
+        UnreachableError: Prefect's server doesn't answer.
     """
-    with get_client(sync_client=True) as client, console.status("waiting for a runner to pick the run up") as status:
+    with prefect_client() as client, console.status("waiting for a runner to pick the run up") as status:
         try:
             return _follow(client, run_id, console, status.update, until_paused=until_paused)
         except KeyboardInterrupt:

@@ -17,8 +17,10 @@ def submit_file(file: Path, *, submitter: str = "") -> list[Line]:
         lines = submit(file, submitter=submitter or settings.submitter, ledger=ledger, store=Store(settings))
         if ledger.standings("correction", states=["submitted"]):
             from flows.intake import intake  # Prefect takes seconds to import, and is needed only here
+            from tasks.prefect_api import prefect_answers
 
-            intake()
+            with prefect_answers():
+                intake()
     standings = {s.key: s for s in ledger.standings("correction", keys=[line.key for line in lines])}
     return [_settled(line, standings[line.key].state, standings[line.key].reason) for line in lines]
 

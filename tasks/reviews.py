@@ -10,12 +10,12 @@ import time
 from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
-from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
 from prefect.deployments import run_deployment
 from prefect.states import Cancelled
 
 from tasks.errors import LedgerError
+from tasks.prefect_api import prefect_answers, prefect_client
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun
@@ -46,22 +46,27 @@ def start_run(
     tags: list[str] | None = None,
     name: str | None = None,
 ) -> FlowRun:
-    """Ask a runner to run a deployment, as a run of its own, and return at once."""
-    run = run_deployment(
-        deployment,
-        parameters=parameters,
-        as_subflow=False,
-        timeout=0,
-        idempotency_key=idempotency_key,
-        tags=tags,
-        flow_run_name=name,
-    )
+    """Ask a runner to run a deployment, as a run of its own, and return at once.
+
+    Raises:
+        UnreachableError: Prefect's server doesn't answer.
+    """
+    with prefect_answers():
+        run = run_deployment(
+            deployment,
+            parameters=parameters,
+            as_subflow=False,
+            timeout=0,
+            idempotency_key=idempotency_key,
+            tags=tags,
+            flow_run_name=name,
+        )
     return cast("FlowRun", run)  # a coroutine only for callers that are asynchronous
 
 
 def review_runs(candidate: str) -> list[FlowRun]:
     """Every run that was started to review a candidate, oldest first."""
-    with _client() as client:
+    with prefect_client() as client:
         found = client.read_flow_runs(flow_run_filter=FlowRunFilter(tags=FlowRunFilterTags(all_=[tag(candidate)])))
     return sorted(found, key=lambda run: run.created or run.id)
 
@@ -91,7 +96,7 @@ def answer(run_id: UUID, form: dict[str, Any]) -> None:
     Raises:
         LedgerError: Prefect refuses the answer; the run goes on waiting.
     """
-    with _client() as client:
+    with prefect_client() as client:
         response = client.resume_flow_run(run_id, run_input=form)
     if response.status.value != "ACCEPT":
         raise LedgerError(f"Prefect refuses the answer: {getattr(response.details, 'reason', response.status.value)}")
@@ -99,7 +104,7 @@ def answer(run_id: UUID, form: dict[str, Any]) -> None:
 
 def close_reviews(candidate: str) -> None:
     """Cancel whatever runs still wait on a candidate."""
-    with _client() as client:
+    with prefect_client() as client:
         for run in review_runs(candidate):
             if run.state and not run.state.is_final():
                 client.set_flow_run_state(run.id, Cancelled(message="the candidate was replaced"), force=True)
@@ -108,7 +113,3 @@ def close_reviews(candidate: str) -> None:
 def tag(candidate: str) -> str:
     """The tag by which a candidate's runs are found."""
     return f"candidate:{candidate}"
-
-
-def _client() -> SyncPrefectClient:
-    return get_client(sync_client=True)

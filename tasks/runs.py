@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from uuid import UUID
 
-from prefect.client.orchestration import get_client
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Crashed
 
 from tasks.ledger import Event, Ledger
+from tasks.prefect_api import prefect_client
 
 ACTOR = "refresh"
 
@@ -35,7 +35,7 @@ def bury_the_dead(ledger: Ledger) -> list[str]:
     dead = [standing.key for standing in ledger.standings("refresh", states=["started"])]
     reason = "its process ended without a word"
     ledger.append([Event(entity="refresh", key=key, kind="dead", actor=ACTOR, reason=reason) for key in dead])
-    with get_client(sync_client=True) as client:
+    with prefect_client() as client:
         for key in dead:
             try:
                 run = client.read_flow_run(UUID(key))
