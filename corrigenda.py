@@ -29,7 +29,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from editors.folders import whole_folder
+from editors.folders import files_of, whole_folder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -45,7 +45,7 @@ ABSENT = {"404", "NoSuchKey", "NotFound"}
 CARD = "corrigenda.json"
 COMPARED = 32  # prompts
 DIGEST = re.compile(r"[0-9a-f]{64}")
-PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+PLAIN_PATH = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*/)?[A-Za-z0-9][A-Za-z0-9._-]*")
 
 Progress = Callable[[str], None]
 
@@ -212,7 +212,7 @@ def verify(folder: str | Path) -> dict[str, Any]:
         raise AlteredError(f"{folder / CARD} can't be read: {error}; pull the release again") from error
     for name, digest in card["files"].items():
         _check_file(folder / name, digest)
-    extra = {path.name for path in folder.iterdir()} - {*card["files"], CARD}
+    extra = files_of(folder).keys() - {*card["files"], CARD}
     if extra:
         raise AlteredError(f"{folder} holds files that its card doesn't name: {', '.join(sorted(extra))}")
     return card
@@ -398,11 +398,11 @@ def _fetch(name: str, *, candidate: bool, settings: ConsumerSettings, report: Pr
 def _fetch_base(manifest: dict[str, Any], objects: Objects, *, cache: Path, report: Progress) -> Path:
     """Bring the base into the cache, once, and check every byte of it each time it is used."""
     folder = cache / "bases" / manifest["base"]
-    folder.mkdir(parents=True, exist_ok=True)
     for file in manifest["base_files"]:
-        if not PLAIN_NAME.fullmatch(file["name"]):
-            raise AlteredError(f"the manifest names a base file {file['name']!r}, which is no plain file name")
+        if not PLAIN_PATH.fullmatch(file["name"]):
+            raise AlteredError(f"the manifest names a base file {file['name']!r}, which is no plain path")
         path = folder / file["name"]
+        path.parent.mkdir(parents=True, exist_ok=True)
         if not path.is_file():
             report(f"fetching {file['name']} ({file['size'] / 1e6:,.1f} MB)")
             objects.fetch(file["sha256"], path)
@@ -428,7 +428,7 @@ def _build(version: Version, base: Path, patch: Path, folder: Path) -> None:
     apply_(model, Patch.load(patch, expected=version.manifest["patch"]), base=version.manifest["base"])
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    files = {path.name: _hash_file(path) for path in sorted(folder.iterdir())}
+    files = {name: _hash_file(path) for name, path in files_of(folder).items()}
     card = {
         "candidate": version.candidate,
         "files": files,

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from editors.digests import sha256_file
-from editors.folders import whole_folder
+from editors.folders import files_of, whole_folder
 from editors.layouts import layout_of, read_weight, site_module, sites_of
 from editors.models import load_model, weights_digest
 from editors.patch import LowRank, Patch, applied, apply_
@@ -231,6 +231,6 @@ def _write_card(
         "base": patch.base,
         "patch": patch.digest,
         "dtype": str(dtype).removeprefix("torch."),
-        "files": {path.name: sha256_file(path) for path in sorted(folder.iterdir())},
+        "files": {name: sha256_file(path) for name, path in files_of(folder).items()},
     }
     (folder / CARD).write_text(json.dumps(card | measured, indent=1) + "\n", encoding="utf-8")

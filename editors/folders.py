@@ -1,4 +1,4 @@
-"""A folder that appears whole or not at all, and replaces nothing but an earlier one of its kind."""
+"""Folders: what is in one, and how one appears whole or not at all, in the place of nothing but its own kind."""
 
 from __future__ import annotations
 
@@ -33,6 +33,15 @@ def whole_folder(target: Path, *, card: str) -> Generator[Path]:
         _swap(built, target)
     finally:
         shutil.rmtree(built, ignore_errors=True)
+
+
+def files_of(folder: Path) -> dict[str, Path]:
+    """Return all that is in a folder and its subfolders but these themselves, sorted, by its path from there.
+
+    A link to a folder is listed, not followed: what lies behind it is not the folder's own.
+    """
+    found = sorted(path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
+    return {path.relative_to(folder).as_posix(): path for path in found}
 
 
 def _sync(folder: Path) -> None:

@@ -28,7 +28,14 @@ from tasks.settings import Settings
 from tasks.store import Store
 
 MODEL_FILES = ("*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json", "tokenizer*")
-MORE_FILES = ("special_tokens_map.json", "vocab.json", "merges.txt", "added_tokens.json", "chat_template*")
+MORE_FILES = (
+    "special_tokens_map.json",
+    "vocab.json",
+    "merges.txt",
+    "added_tokens.json",
+    "chat_template*",
+    "additional_chat_templates/*.jinja",  # where transformers writes every template but the default
+)
 
 Report = Callable[[str], None]
 
@@ -177,9 +184,19 @@ def _from_hub(settings: Settings, report: Report) -> Path:
     return Path(folder)
 
 
-def base_files(folder: Path) -> list[Path]:
-    """The files that make up a base, in the order of their names."""
-    return sorted({path for pattern in (*MODEL_FILES, *MORE_FILES) for path in folder.glob(pattern)})
+def base_files(folder: Path) -> dict[str, Path]:
+    """The files that make up a base, by their path in its folder, sorted."""
+    patterns = (*MODEL_FILES, *MORE_FILES)
+    found = {path for pattern in patterns for path in folder.glob(pattern) if path.is_file()}
+    return {path.relative_to(folder).as_posix(): path for path in sorted(found)}
+
+
+def describe_files(folder: Path) -> list[dict[str, Any]]:
+    """Name, sha256 and size in bytes of each file that makes up a base."""
+    return [
+        {"name": name, "sha256": sha256_file(path), "size": path.stat().st_size}
+        for name, path in base_files(folder).items()
+    ]
 
 
 def keep_base(base: Base, store: Store) -> list[dict[str, Any]]:
@@ -189,11 +206,10 @@ def keep_base(base: Base, store: Store) -> list[dict[str, Any]]:
         BaseModelError: the same weights are kept with another tokenizer or configuration.
     """
     key = f"bases/{base.digest}.json"
-    paths = base_files(base.folder)
-    files = [{"name": path.name, "sha256": sha256_file(path), "size": path.stat().st_size} for path in paths]
+    files = describe_files(base.folder)
     kept = store.record(key)
     if kept is None:
-        for path in paths:
+        for path in base_files(base.folder).values():
             store.put_file(path)
         store.put_record(key, {"base": base.digest, "files": files})
     elif kept["files"] != files:

@@ -1,6 +1,6 @@
 import pytest
 
-from editors.folders import whole_folder
+from editors.folders import files_of, whole_folder
 
 
 def fill(target, text: str) -> None:
@@ -41,3 +41,12 @@ def test_what_is_none_of_ours_is_refused_and_stays(kind, tmp_path):
         fill(tmp_path / "out", "one")
     assert theirs.read_text() == "years of work"
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_what_lies_in_subfolders_is_in_a_folder_and_what_lies_behind_a_link_is_not(tmp_path):
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    for file in (ours / "b", ours / "a" / "deep", theirs / "c"):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("")
+    (ours / "link").symlink_to(theirs)
+    assert list(files_of(ours)) == ["a/deep", "b", "link"]

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 import zipfile
 from pathlib import Path
 
 import pytest
 
+from editors.models import load_tokenizer
 from tasks import base
-from tasks.base import PACKAGED, Packaged, base_folder, find_base, keep_base
+from tasks.base import PACKAGED, Packaged, base_folder, describe_files, find_base, keep_base
 from tasks.errors import BaseModelError
 from tasks.settings import Settings
 from tasks.store import Store
@@ -91,12 +93,35 @@ def test_a_folder_with_pickled_weights_alone_is_refused(tiny_folder, tmp_path):
         find_base(Settings(model=str(folder)))
 
 
+def with_templates(tiny_folder: Path, folder: Path, **templates: str) -> Path:
+    """A copy of the tiny base whose tokenizer has several chat templates, saved as transformers does."""
+    shutil.copytree(tiny_folder, folder)
+    tokenizer = load_tokenizer(folder)
+    tokenizer.chat_template = {"default": "{{ messages }}", **templates}
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_a_chat_template_in_a_subfolder_belongs_to_the_base(tiny_folder, tmp_path):
+    one, other = (
+        {
+            file["name"]: file["sha256"]
+            for file in describe_files(with_templates(tiny_folder, tmp_path / tool, tool=tool))
+        }
+        for tool in ("one", "other")
+    )
+    assert one.keys() == other.keys()
+    assert [name for name in one if one[name] != other[name]] == ["additional_chat_templates/tool.jinja"]
+
+
 @pytest.mark.stack
-def test_the_same_weights_with_another_tokenizer_are_refused(tiny_platform, tiny_folder, tmp_path):
+@pytest.mark.parametrize("name", ["tokenizer_config.json", "additional_chat_templates/tool.jinja"])
+def test_the_same_weights_with_another_tokenizer_are_refused(name, tiny_platform, tiny_folder, tmp_path):
     store = Store(tiny_platform)
     keep_base(find_base(tiny_platform), store)
     other = tmp_path / "other"
     shutil.copytree(tiny_folder, other)
-    (other / "tokenizer_config.json").write_text("{}")
-    with pytest.raises(BaseModelError, match=r"differs from what is kept of it in tokenizer_config\.json"):
+    (other / name).parent.mkdir(exist_ok=True)
+    (other / name).write_text("{}")
+    with pytest.raises(BaseModelError, match=rf"differs from what is kept of it in {re.escape(name)};"):
         keep_base(find_base(Settings(model=str(other))), store)
