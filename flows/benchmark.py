@@ -13,7 +13,7 @@ from rich.table import Table
 
 from editors.benchmark import BenchmarkReport, Round
 from editors.decoding import Progress
-from editors.metrics import Estimate, Metric
+from editors.metrics import HOWS, SCORE, Estimate, Metric
 from tasks.benchmark import Benchmark
 
 
@@ -55,7 +55,7 @@ def _metrics(report: BenchmarkReport, *, title: str) -> Table:
     last = report.rounds[-1]
     table = Table("metric", "how", "unedited", "edited (95 %)", "prompts", title=title)
     for metric in last.metrics:
-        table.add_row(*_row(metric), end_section=metric.name == "score")
+        table.add_row(*_row(metric), end_section=metric.name == SCORE)
     for name, value in (("median", last.drift.median), ("95th percentile", last.drift.p95)):
         text = "-" if value is None else f"{value:.4f} nats"
         table.add_row("KL at neighbours", name, "0", text, f"{last.drift.count}")
@@ -66,7 +66,7 @@ def _metrics(report: BenchmarkReport, *, title: str) -> Table:
 
 def _row(metric: Metric) -> tuple[str, str, str, str, str]:
     unedited = "-" if metric.unedited is None else f"{100 * metric.unedited.value:.1f}"
-    count = f"{metric.count} records" if metric.name == "score" else f"{metric.count}"
+    count = f"{metric.count} records" if metric.name == SCORE else f"{metric.count}"
     return metric.name, metric.how, unedited, _with_interval(metric.edited), count
 
 
@@ -77,10 +77,9 @@ def _with_interval(estimate: Estimate | None) -> str:
 
 
 def _rounds(report: BenchmarkReport, *, title: str) -> Table:
-    hows = ("logprob", "argmax", "generation")
-    table = Table("facts", *(f"score, {how}" for how in hows), "perplexity", "KL, median", "edit, s", title=title)
+    table = Table("facts", *(f"{SCORE}, {how}" for how in HOWS), "perplexity", "KL, median", "edit, s", title=title)
     for each in report.rounds:
-        scores = [each.metric("score", how).edited for how in hows]
+        scores = [each.metric(SCORE, how).edited for how in HOWS]
         table.add_row(
             f"{each.facts}",
             *("-" if score is None else f"{100 * score.value:.1f}" for score in scores),

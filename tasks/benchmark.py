@@ -13,6 +13,7 @@ from editors.artifacts import write_atomically
 from editors.benchmark import BenchmarkReport, Round, run
 from editors.decoding import Progress
 from editors.digests import canonical_json, sha256_file
+from editors.metrics import HOWS, SCORE, How
 from editors.models import load_model, weights_digest
 from editors.preparing import Recipe, kept_in, prepare
 from editors.records import read_records
@@ -118,7 +119,7 @@ def draw_rounds(found: Benchmark) -> Figure:
     figure = Figure(figsize=(9, 4), layout="constrained")
     FigureCanvasAgg(figure)
     scores, texts = figure.subplots(1, 2)
-    for how in ("logprob", "argmax", "generation"):
+    for how in HOWS:
         values = [_edited(each, how) for each in rounds]
         if any(value is not None for value in values):
             scores.plot(facts, values, marker="o", label=how)
@@ -133,6 +134,6 @@ def draw_rounds(found: Benchmark) -> Figure:
     return figure
 
 
-def _edited(each: Round, how: str) -> float | None:
-    edited = each.metric("score", how).edited
+def _edited(each: Round, how: How) -> float | None:
+    edited = each.metric(SCORE, how).edited
     return None if edited is None else 100 * edited.value
