@@ -7,7 +7,14 @@ import pytest
 import torch
 
 from editors.artifacts import digest_tensors
-from editors.errors import InvalidConfigError, InvalidFactError, NonFiniteError, UneditedError, UnknownSiteError
+from editors.errors import (
+    InvalidConfigError,
+    InvalidFactError,
+    NonFiniteError,
+    SubjectNotFoundError,
+    UneditedError,
+    UnknownSiteError,
+)
 from editors.facts import Fact
 from editors.finetune import Finetune
 from editors.layouts import read_weight, site_module, sites_of, write_weight
@@ -99,9 +106,31 @@ def test_the_targets_become_likelier_under_the_patch(name, tiny, facts):
 
 @every
 def test_contradicting_facts_are_refused_by_id(name, tiny, facts):
-    other = dataclasses.replace(facts[0], id="f7", target="Polish")
+    before, other = tiny.base, dataclasses.replace(facts[0], id="f7", target="Polish")
     with pytest.raises(InvalidFactError, match="f1 and f7 contradict"):
         EDITORS[name].edit(tiny.model, tiny.tokenizer, [*facts, other], **tiny.given(name))
+    assert tiny.base == before
+
+
+@every
+def test_a_subject_that_has_no_token_is_refused_by_its_facts_id(name, tiny, facts, monkeypatch):
+    encode = type(tiny.tokenizer).__call__
+
+    def without_france(self, text, **options):
+        encoding = encode(self, text, **options)
+        start = text.find("France")
+        if start >= 0:
+            encoding["offset_mapping"] = [
+                (0, 0) if left < start + len("France") and right > start else (left, right)
+                for left, right in encoding["offset_mapping"]
+            ]
+        return encoding
+
+    monkeypatch.setattr(type(tiny.tokenizer), "__call__", without_france)
+    before = tiny.base
+    with pytest.raises(SubjectNotFoundError, match=r"'France' is not in .*fact f1"):
+        EDITORS[name].edit(tiny.model, tiny.tokenizer, facts, **tiny.given(name))
+    assert tiny.base == before
 
 
 @every
@@ -109,8 +138,10 @@ def test_nan_in_the_weights_is_refused(name, tiny, facts):
     site = sites_of(tiny.model, [1])[0]
     given = tiny.given(name)
     write_weight(tiny.model, site, torch.full_like(read_weight(tiny.model, site), float("nan")))
+    before = tiny.base
     with pytest.raises(NonFiniteError, match=site):
         EDITORS[name].edit(tiny.model, tiny.tokenizer, facts, **given)
+    assert tiny.base == before
 
 
 @every
@@ -118,18 +149,22 @@ def test_nan_elsewhere_in_the_model_is_refused_too(name, tiny, facts):
     given = tiny.given(name)
     with torch.no_grad():
         tiny.model.get_input_embeddings().weight.fill_(float("nan"))
+    before = tiny.base
     with pytest.raises(NonFiniteError, match="loss"):
         EDITORS[name].edit(tiny.model, tiny.tokenizer, facts, **given)
+    assert tiny.base == before
 
 
 @every
 def test_a_layer_that_the_model_lacks_is_refused(name, tiny, facts):
     given = tiny.given(name)
     layer = {"layer": 7} if name == "rome" else {"layers": (1, 7)}
+    before = tiny.base
     with pytest.raises(UnknownSiteError, match="7"):
         EDITORS[name].edit(
             tiny.model, tiny.tokenizer, facts, **(given | {"config": dataclasses.replace(given["config"], **layer)})
         )
+    assert tiny.base == before
 
 
 @every
