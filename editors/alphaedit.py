@@ -7,10 +7,10 @@ With one fact per row of K and R, P the projector onto them and Z = K P:
     delta = R^T Z (Z^T Z + l2 I)^-1
 
 so that ordinary keys are protected by where the delta may lie, and not by a weight of C against the facts. The paper's
-null space is all eigenvalues below 2e-2. What that means depends on the scale of a model's keys: in SmolLM2-135M it
-marks 62-74 % of the directions of layers 4-8, which hold 17-35 % of the trace. A share means the same everywhere: the
-part of an ordinary key's squared length that a delta can see. The paper's term for the keys of earlier edits is
-not needed where all facts are solved in one batch on the base.
+null space is all eigenvalues below 1e-2, the published code's below 2e-2. What that means depends on the scale of a
+model's keys: in SmolLM2-135M it marks 62-74 % of the directions of layers 4-8, which hold 17-35 % of the trace. A share
+means the same everywhere: the part of an ordinary key's squared length that a delta can see. The paper's term for the
+keys of earlier edits is not needed where all facts are solved in one batch on the base.
 
 Source: Fang et al. 2025, AlphaEdit: Null-Space Constrained Knowledge Editing, arXiv:2410.02355, equation 14.
 """
@@ -40,7 +40,7 @@ from editors.values import ValueSettings
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlphaEdit:
-    """AlphaEdit's settings; l2 is the paper's.
+    """AlphaEdit's settings; l2 is the published code's, where the paper's equation has 1.
 
     With three facts of examples/corrections.jsonl, SmolLM2-135M said all three for shares of 0.1 and 0.3 and every l2
     of 0.1, 1 and 10; a share of 0.1 left the neighbours' answers likeliest. At 0.02, a third of that space, an l2 of

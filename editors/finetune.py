@@ -10,8 +10,9 @@ The deltas are parameters of their own, added where their site writes, so the mo
 the final hidden states of the text are kept, and projected on the vocabulary again in each step, so the memory does
 not grow with rows times vocabulary.
 
-Source: Zhu et al. 2020, Modifying Memories in Transformer Models, arXiv:2012.00363, section 3.1 (the bound);
-Meng et al. 2022, arXiv:2202.05262, appendix E.1 (Adam, 25 steps, 5e-4 as learning rate and as bound, stop at 1e-2).
+Source: Zhu et al. 2020, Modifying Memories in Transformer Models, arXiv:2012.00363 (the bound);
+Meng et al. 2022, arXiv:2202.05262, appendix E.1 (Adam at a learning rate of 5e-4, a bound of 5e-4, a stop at a loss of
+0.03; the published code stops at 1e-2, as here) and figure 17 (25 steps).
 """
 
 # pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false, reportUnknownVariableType=false
