@@ -15,7 +15,7 @@ MEMIT, which spreads one injection over the layers, runs the model over all fact
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,7 +37,7 @@ from editors.patch import Delta, Patch, smaller
 from editors.ranges import above_zero, ascending
 from editors.reading import read_subjects
 from editors.solving import FactorisedMoment
-from editors.values import ValueSettings, optimise_injections
+from editors.values import ValueSettings, optimise_in_batches
 
 logger = logging.getLogger(__name__)
 
@@ -141,11 +141,30 @@ def values_of(
     Raises:
         SubjectNotFoundError, InvalidConfigError, UnknownLayoutError, NonFiniteError: as `edit` does.
     """
+    found: dict[str, Value] = {}
+    for batch in values_in_batches(model, tokenizer, subjects, config=config, material=material, progress=progress):
+        found |= batch
+    return found
+
+
+def values_in_batches(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    subjects: Subjects,
+    *,
+    config: Joint,
+    material: Material,
+    progress: Progress | None = None,
+) -> Iterator[dict[str, Value]]:
+    """Yield the values of the subjects that are optimised together, as soon as they are: what is kept, no kill loses.
+
+    Raises:
+        SubjectNotFoundError, InvalidConfigError, UnknownLayoutError, NonFiniteError: as `edit` does.
+    """
     check_layers(model, config.layers)
     sites = sites_of(model, config.layers)
-    if not subjects:
-        return {}
-    injections = optimise_injections(
+    names, done = list(subjects), 0
+    for chosen, injections in optimise_in_batches(
         model,
         tokenizer,
         subjects,
@@ -153,16 +172,18 @@ def values_of(
         contexts=material.contexts,
         settings=config.values,
         progress=progress,
-    )
-    rows = subject_rows(tokenizer, subjects, material.contexts)
-    read, _ = read_subjects(model, rows, sites=sites, injections=injections, budget=config.values.budget)
-    if progress is not None:
-        progress("keys", len(sites), len(sites))
-    keys = torch.stack([read[site] for site in sites], dim=1)
-    return {
-        subject: Value(keys=keys[place], injections=injections[place].double())
-        for place, subject in enumerate(subjects)
-    }
+    ):
+        batch = {names[place]: subjects[names[place]] for place in chosen}
+        rows = subject_rows(tokenizer, batch, material.contexts)
+        read, _ = read_subjects(model, rows, sites=sites, injections=injections, budget=config.values.budget)
+        keys = torch.stack([read[site] for site in sites], dim=1)
+        done += len(batch)
+        if progress is not None:
+            progress("keys", done, len(names))
+        yield {
+            subject: Value(keys=keys[place], injections=injections[place].double())
+            for place, subject in enumerate(batch)
+        }
 
 
 def solve(

@@ -19,7 +19,7 @@ effect would have.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -114,6 +114,28 @@ def optimise_injections(
 ) -> Float[Tensor, "subjects sites d_out"]:
     """Return the injections of each subject, in the order of the subjects, a row for each layer's site.
 
+    Args and Raises are those of `optimise_in_batches`.
+    """
+    found = torch.zeros(len(subjects), len(layers), model.config.hidden_size)
+    for chosen, injections in optimise_in_batches(
+        model, tokenizer, subjects, layers=layers, contexts=contexts, settings=settings, progress=progress
+    ):
+        found[chosen] = injections
+    return found
+
+
+def optimise_in_batches(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    subjects: Subjects,
+    *,
+    layers: Sequence[int],
+    contexts: Sequence[str],
+    settings: ValueSettings,
+    progress: Progress | None = None,
+) -> Iterator[tuple[list[int], Float[Tensor, "chosen sites d_out"]]]:
+    """Yield the places of the subjects of each batch and their injections, as soon as they are optimised.
+
     Args:
         model: the base; it is not changed.
         tokenizer: its own.
@@ -131,15 +153,14 @@ def optimise_injections(
     """
     rows = [_rows_of(tokenizer, facts, contexts, settings.ending) for facts in subjects.values()]
     lengths = [max(len(row.ids) - row.subject for row in own) for own in rows]
-    found = torch.zeros(len(rows), len(layers), model.config.hidden_size)
     done = 0
     for chosen in batches_of_like_length(lengths, budget=settings.budget, rows=[len(own) for own in rows]):
         own = [rows[index] for index in chosen]
-        found[chosen] = _optimise(model, own, layers=layers, settings=settings, progress=progress)
+        injections = _optimise(model, own, layers=layers, settings=settings, progress=progress)
         done += len(chosen)
         if progress is not None:
             progress("values", done, len(rows))
-    return found
+        yield chosen, injections
 
 
 def _optimise(

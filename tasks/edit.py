@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from editors.batch import by_subject
 from editors.decoding import Progress
 from editors.digests import canonical_json
-from editors.joint import Joint, Value, solve, values_of
+from editors.joint import Joint, Value, solve, values_in_batches
 from editors.material import Material
 from editors.models import load_model
 from editors.moments import load_moments
@@ -58,7 +58,8 @@ def make_patch(
 ) -> Edit:
     """Edit all facts of a batch into the base, and write the patch to a file, whole or not at all.
 
-    Only subjects whose value is not kept yet cost time; then all are solved together.
+    Only subjects whose value is not kept yet cost time, and each value is kept as soon as it is known; then all are
+    solved together.
     """
     model, tokenizer = load_model(base.folder, device=settings.device)
     moments = ingredients.moments
@@ -75,8 +76,8 @@ def make_patch(
     kept = KeptValues(settings.home / "cache" / "values", base=base.digest, store=store)
     files = kept.find(recipes)
     missing = {subject: facts for subject, facts in subjects.items() if subject not in files}
-    computed = values_of(model, tokenizer, missing, config=config, material=material, progress=progress)
-    files |= {subject: kept.keep(recipes[subject], value) for subject, value in computed.items()}
+    for found in values_in_batches(model, tokenizer, missing, config=config, material=material, progress=progress):
+        files |= {subject: kept.keep(recipes[subject], value) for subject, value in found.items()}
     values = {subject: Value.load(file.path, expected=file.sha256) for subject, file in files.items()}
     patch = solve(model, values, config=config, material=material, progress=progress)
     return Edit(

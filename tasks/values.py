@@ -2,6 +2,7 @@
 
 A value depends in its last bits on the batch that it was computed in. The first one is kept under its recipe, the
 digest over the base, the contexts, the settings and the subject's facts, and is what every later batch solves with.
+So the store is always asked, and a manifest names no value that only this machine has.
 """
 
 from __future__ import annotations
@@ -34,28 +35,28 @@ def recipe_of(facts: Sequence[Fact], *, base: str, contexts: str, config: Joint)
 
 
 class KeptValues:
-    """The values of a base: in a folder of this machine, and in the object store for every other one."""
+    """The values of a base: the object store says which they are; their bytes are on this machine too."""
 
     def __init__(self, folder: Path, *, base: str, store: Store) -> None:
         self._folder = folder
         self._base = base
         self._store = store
-        self._here = {name[1]: name[0] for path in folder.glob("*.*.value") if (name := path.name.split("."))}
 
     def find(self, recipes: Mapping[str, str]) -> dict[str, DigestFile]:
-        """Return the values that are kept, by subject, brought onto this machine.
+        """Return the values that the store keeps, by subject, brought onto this machine.
 
         Args:
             recipes: of each subject.
         """
         found: dict[str, DigestFile] = {}
         for subject, recipe in recipes.items():
-            if sha256 := self._here.get(recipe) or self._elsewhere(recipe):
-                file = self._file(recipe, sha256)
-                if not file.is_whole():
-                    self._folder.mkdir(parents=True, exist_ok=True)
-                    self._store.fetch(sha256, file.path)
-                found[subject] = file
+            kept = self._store.record(self._key(recipe))
+            if kept is None:
+                continue
+            found[subject] = file = DigestFile.named(self._folder, kept["sha256"], "value")
+            if not file.is_whole():
+                self._folder.mkdir(parents=True, exist_ok=True)
+                self._store.fetch(file.sha256, file.path)
         return found
 
     def keep(self, recipe: str, value: Value) -> DigestFile:
@@ -63,14 +64,7 @@ class KeptValues:
         content = value.to_bytes()
         sha256 = self._store.put(content).sha256
         self._store.put_record(self._key(recipe), {"sha256": sha256})
-        return DigestFile.write(self._folder, content, f"{recipe}.value")
-
-    def _elsewhere(self, recipe: str) -> str | None:
-        kept = self._store.record(self._key(recipe))
-        return None if kept is None else str(kept["sha256"])
+        return DigestFile.write(self._folder, content, "value")
 
     def _key(self, recipe: str) -> str:
         return f"bases/{self._base}/values/{recipe}.json"
-
-    def _file(self, recipe: str, sha256: str) -> DigestFile:
-        return DigestFile.named(self._folder, sha256, f"{recipe}.value")

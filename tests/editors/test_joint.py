@@ -7,7 +7,7 @@ from editors.batch import by_subject
 from editors.digests import sha256_file
 from editors.errors import DamagedArtifactError, InvalidConfigError
 from editors.hooks import capture, injected
-from editors.joint import Joint, Value, edit, solve, values_of
+from editors.joint import Joint, Value, edit, solve, values_in_batches, values_of
 from editors.layouts import sites_of
 from editors.tokens import fact_row
 
@@ -43,6 +43,23 @@ def test_kept_values_and_new_ones_solve_to_the_same_patch_as_all_at_once(tiny, f
     all_values = values(tiny, facts)
     again = solve(tiny.model, dict(reversed(all_values.items())), **given)
     assert again.digest == together.digest
+
+
+def test_values_are_given_before_the_next_batch_is_optimised(tiny, facts):
+    config = tiny.given("joint")["config"]
+    config = dataclasses.replace(config, values=dataclasses.replace(config.values, budget=1))
+    told = []
+    batches = values_in_batches(
+        tiny.model,
+        tiny.tokenizer,
+        by_subject(facts),
+        config=config,
+        material=tiny.material,
+        progress=lambda what, done, total: told.append((what, done, total)),
+    )
+    assert len(next(batches)) == 1
+    assert told[-2:] == [("values", 1, 3), ("keys", 1, 3)]
+    assert len({subject for batch in batches for subject in batch}) == 2
 
 
 def test_a_value_comes_back_from_its_file_bit_for_bit_and_no_other_file_is_taken(tiny, facts, tmp_path):
