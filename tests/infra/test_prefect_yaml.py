@@ -1,0 +1,43 @@
+"""The deployments for a work pool are those that the local runners serve, and Prefect takes the file as it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from prefect.cli.deploy._models import DeploymentConfig, PrefectYamlModel, RawScheduleConfig
+from prefect.flows import load_flow_from_entrypoint
+
+from flows.serve import SERVED
+from tasks.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+WRITTEN = yaml.safe_load((ROOT / "infra" / "prefect.yaml").read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def deployments() -> list[DeploymentConfig]:
+    return PrefectYamlModel.model_validate(WRITTEN).deployments
+
+
+def test_prefect_reads_every_key_of_the_file():
+    """It takes an unknown one for none, without a word."""
+    assert set(WRITTEN) - {"prefect-version"} <= set(PrefectYamlModel.model_fields)
+    for written in WRITTEN["deployments"]:
+        assert set(written) <= set(DeploymentConfig.model_fields)
+
+
+def test_each_pool_gets_the_flows_of_the_local_runner_of_its_role(deployments, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    served = {f"corrigenda-{role}": {flow.name for flow in flows} for role, flows in SERVED.items()}
+    found: dict[str, set[str]] = {}
+    for each in deployments:
+        assert load_flow_from_entrypoint(each.entrypoint).name == each.name
+        found.setdefault(each.work_pool.name, set()).add(each.name)
+    assert found == served
+
+
+def test_the_schedule_is_the_local_one(deployments):
+    schedules = {each.name: each.schedules for each in deployments if each.schedules}
+    assert schedules == {"refresh": [RawScheduleConfig(cron=Settings().refresh_cron, timezone="UTC")]}
