@@ -1,0 +1,95 @@
+"""Commands for whoever submits corrections, and sees where they stand."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from flows.commands.terminal import console, open_ledger, read_settings
+
+app = typer.Typer()
+
+COLOURS = {"queued": "cyan", "released": "green", "refused": "red", "rejected": "red", "quarantined": "yellow"}
+
+
+@app.command()
+def submit(
+    file: Annotated[Path, typer.Argument(help="corrections as .jsonl, .csv or .yaml; see examples/")],
+    as_: Annotated[str, typer.Option("--as", help="who submits; by default the user of this machine")] = "",
+) -> None:
+    """Submit corrections: each line is accepted or refused with its reason. Submitting twice changes nothing."""
+    from flows.submission import submit_file
+
+    fates = submit_file(file, submitter=as_)
+    table = Table("line", "correction", "", "why", show_lines=False)
+    for line in fates:
+        colour = {"queued": "green", "refused": "red"}.get(line.fate, "yellow")
+        if line.fate != "queued" or len(fates) <= 100:
+            table.add_row(str(line.number), line.key, f"[{colour}]{line.fate}[/]", escape("; ".join(line.reasons)))
+    console.print(table)
+    refused = sum(line.fate == "refused" for line in fates)
+    queued = sum(line.fate == "queued" for line in fates)
+    console.print(f"{queued} queued, {refused} refused, {len(fates) - queued - refused} known already")
+    if refused:
+        raise typer.Exit(1)
+
+
+@app.command()
+def corrections(
+    state: Annotated[list[str] | None, typer.Option(help="only those in this state; may be repeated")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON object a line")] = False,
+) -> None:
+    """Show where each correction stands, and why."""
+    ledger = open_ledger()
+    table = Table("correction", "state", "since", "by", "fact", "why")
+    for s in ledger.standings("correction", states=state or ()):
+        correction = s.content.get("correction", {})
+        if as_json:
+            row = {"id": s.key, "state": s.state, "since": s.at.isoformat(), "by": s.actor, "why": s.reason}
+            sys.stdout.write(json.dumps(row | {"correction": correction or s.data}) + "\n")
+            continue
+        fact = (
+            f"{correction['prompt'].replace('{}', correction['subject'])} → {correction['target']}"
+            if correction
+            else s.data["text"][:60]
+        )
+        state_text = f"[{COLOURS.get(s.state, 'white')}]{s.state}[/]"
+        table.add_row(
+            s.key, state_text, f"{s.at:%Y-%m-%d %H:%M}", escape(s.actor), escape(fact), escape(s.reason[:200])
+        )
+    if not as_json:
+        console.print(table)
+
+
+@app.command()
+def cancel(
+    correction: Annotated[str, typer.Argument(help="its id, as 'corrigenda corrections' shows it")],
+    reason: Annotated[str, typer.Option(help="kept in the ledger")] = "",
+) -> None:
+    """Withdraw a correction that is still queued."""
+    _record(correction, "cancelled", reason)
+
+
+@app.command()
+def retry(
+    correction: Annotated[str, typer.Argument(help="its id, as 'corrigenda corrections' shows it")],
+    reason: Annotated[str, typer.Option(help="kept in the ledger")] = "",
+) -> None:
+    """Queue a quarantined correction again."""
+    _record(correction, "queued", reason)
+
+
+def _record(key: str, kind: str, reason: str) -> None:
+    from tasks.ledger import Event
+
+    ledger = open_ledger()
+    ledger.standing("correction", key)
+    actor = read_settings().submitter
+    ledger.append([Event(entity="correction", key=key, kind=kind, actor=actor, reason=reason)])
+    console.print(f"{key} is {kind}")

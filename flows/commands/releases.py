@@ -1,0 +1,95 @@
+"""Commands for the consumer of a release: pull it, export it, ask it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from flows.commands.terminal import console, read_settings, say
+
+if TYPE_CHECKING:
+    from editors.export import CheckpointExport, LoraExport
+
+app = typer.Typer()
+
+NAME_HELP = "model@alias, model/number, or a candidate's digest"
+
+
+@app.command()
+def pull(
+    name: Annotated[str, typer.Argument(help=NAME_HELP)],
+    folder: Annotated[Path, typer.Argument(help="a new folder, or an earlier pull, which is replaced")],
+    candidate: Annotated[bool, typer.Option("--candidate", help="also take a version that nobody approved")] = False,
+) -> None:
+    """Write a verified release as a folder that transformers loads."""
+    import corrigenda
+
+    with console.status("pulling"):
+        corrigenda.pull(name, folder, candidate=candidate, report=say)
+    console.print(f"[green]verified[/] {folder}")
+
+
+@app.command()
+def export(
+    name: Annotated[str, typer.Argument(help=NAME_HELP)],
+    folder: Annotated[Path, typer.Argument(help="a new folder, or an earlier export, which is replaced")],
+    as_: Annotated[
+        Literal["lora", "checkpoint"], typer.Option("--as", help="an adapter for PEFT and vLLM, or a whole model")
+    ],
+    dtype: Annotated[Literal["float32", "bfloat16"], typer.Option(help="of what is written")] = "float32",
+    candidate: Annotated[bool, typer.Option("--candidate", help="also take a version that nobody approved")] = False,
+) -> None:
+    """Write a verified release for other tools, and say what it lost on the way."""
+    import corrigenda
+
+    with console.status("exporting"):
+        done = corrigenda.export(name, folder, form=as_, dtype=dtype, candidate=candidate, report=say)
+    console.print(_what_was_lost(done))
+    difference = done.logit_difference
+    compared = (
+        "no facts, so no logits compared" if difference is None else f"greatest logit difference {difference:.1e}"
+    )
+    console.print(f"[green]written[/] {folder}: {compared}")
+
+
+@app.command()
+def ask(
+    prompts: Annotated[list[str], typer.Argument(help="what to complete, or to ask with --chat")],
+    version: Annotated[str, typer.Option(help="a version's number; by default the champion")] = "",
+    base: Annotated[bool, typer.Option("--base", help="ask the base model instead")] = False,
+    chat: Annotated[bool, typer.Option("--chat", help="through the chat template")] = False,
+    candidate: Annotated[bool, typer.Option("--candidate", help="also ask a version that nobody approved")] = False,
+) -> None:
+    """Ask a released version: greedy, to the answer's natural end."""
+    import corrigenda
+    from editors.models import load_model
+    from editors.scoring import generate
+
+    settings = corrigenda.ConsumerSettings()
+    if base:
+        from tasks.base import find_base
+
+        model, tokenizer = load_model(find_base(read_settings(), report=say).folder, device=settings.device)
+    else:
+        name = f"{settings.registered_model}/{version}" if version else f"{settings.registered_model}@champion"
+        model, tokenizer = corrigenda.load(name, candidate=candidate)
+    for answer in generate(model, tokenizer, prompts, chat=chat):
+        console.print(escape(answer), highlight=False)
+
+
+def _what_was_lost(done: CheckpointExport | LoraExport) -> Table:
+    from editors.export import LoraExport
+
+    if isinstance(done, LoraExport):
+        table = Table("site", "relative error of the delta", title=f"LoRA adapter of rank {done.rank}")
+        for site, error in done.errors.items():
+            table.add_row(site, f"{error:.1e}")
+    else:
+        table = Table("site", "entries left", "norm left", "relative error")
+        for site, left in done.survival.items():
+            table.add_row(site, f"{left.entries:.1%}", f"{left.norm:.1%}", f"{left.error:.1e}")
+    return table

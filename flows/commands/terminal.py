@@ -1,0 +1,45 @@
+"""What all commands share: the terminal they write to, and the settings they read. Nothing heavy is imported."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+
+if TYPE_CHECKING:
+    from tasks.ledger import Ledger
+    from tasks.settings import Settings
+
+console = Console()
+
+
+def say(line: str) -> None:
+    """Print one line of what a longer command is doing."""
+    console.print(f"  {escape(line)}", highlight=False)
+
+
+def read_settings() -> Settings:
+    """Read the operator's settings as they are now."""
+    from tasks.settings import Settings
+
+    return Settings()
+
+
+def open_ledger() -> Ledger:
+    """Open the ledger that the settings name.
+
+    Raises:
+        UnreachableError: they name none.
+    """
+    from tasks.ledger import Ledger
+
+    return Ledger(read_settings().database_url)
+
+
+def home() -> Path:
+    """The folder of the local stack and of the caches."""
+    from corrigenda import ConsumerSettings
+
+    return ConsumerSettings().home

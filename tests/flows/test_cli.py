@@ -1,0 +1,32 @@
+"""The command line as a whole; each command is tested with what it does."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from typer.main import get_command
+
+from flows.cli import app
+
+COMMANDS = {
+    "the local stack": {"up", "down", "status", "demo"},
+    "corrections": {"submit", "corrections", "cancel", "retry"},
+    "reviews": {"refresh", "review"},
+    "releases": {"pull", "export", "ask"},
+    "the engine": {"locate", "benchmark"},
+}
+
+
+def test_all_commands_are_in_one_app_each_with_its_help():
+    commands = get_command(app).commands
+    assert set(commands) == set().union(*COMMANDS.values())
+    assert set(commands["review"].commands) == {"show", "approve", "reject"}
+    assert all(command.help for command in commands.values())
+
+
+def test_nothing_heavy_is_imported_before_a_command_needs_it():
+    heavy = {"torch", "transformers", "prefect", "mlflow", "boto3", "sqlalchemy", "matplotlib"}
+    program = "import sys, flows.cli; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert heavy & set(done.stdout.split()) == set()
