@@ -132,6 +132,23 @@ def shifted(model: PreTrainedModel, deltas: Mapping[str, Float[Tensor, "d_out d_
         yield
 
 
+def entering(module: nn.Module, forward: Callable[[], object]) -> Tensor:
+    """Return what a module reads as its first positional argument in a forward pass, which is left there."""
+    seen: list[Tensor] = []
+
+    def keep(_: nn.Module, inputs: tuple[Any, ...]) -> None:
+        seen.append(inputs[0])
+        raise _EnoughSeenError
+
+    hook = module.register_forward_pre_hook(keep)
+    try:
+        with suppress(_EnoughSeenError):
+            forward()
+    finally:
+        hook.remove()
+    return seen[0]
+
+
 def inputs_of(modules: Sequence[nn.Module], forward: Callable[[], _Output]) -> tuple[_Output, list[Tensor]]:
     """Return what a forward pass returns, and what each module reads in it as its first positional argument."""
     seen: dict[int, Tensor] = {}

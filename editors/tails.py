@@ -22,6 +22,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
+from editors.hooks import entering
 from editors.layouts import backbone_of, layer_module, layers_of, layout_of
 from editors.tokens import Row, pad
 
@@ -82,13 +83,11 @@ def tails_of(model: PreTrainedModel, rows: Sequence[Row], *, first: int) -> Tail
         use_cache=True,
     )
     before = tuple((layer.keys, layer.values) for layer in cast(list[Any], cache.layers))
-    entering: list[Tensor] = []
-    hook = layer_module(model, first).register_forward_pre_hook(lambda _, inputs: entering.append(inputs[0]))
-    try:
-        _run(model, before, input_ids=ids, attention_mask=mask, position_ids=positions)
-    finally:
-        hook.remove()
-    return Tails(first=first, ids=ids, mask=mask, positions=positions, entering=entering[0], before=before)
+    states = entering(
+        layer_module(model, first),
+        lambda: _run(model, before, input_ids=ids, attention_mask=mask, position_ids=positions),
+    )
+    return Tails(first=first, ids=ids, mask=mask, positions=positions, entering=states, before=before)
 
 
 def rerun(model: PreTrainedModel, tails: Tails) -> Float[Tensor, "rows tokens d_model"]:

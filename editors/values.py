@@ -55,7 +55,7 @@ class ValueSettings:
         decay: of the injection's length, in lengths of the yardstick.
         enough: a subject whose loss is below this is done.
         ending: put behind each target, so that the model stops there.
-        budget: tokens in a batch, padding included; it bounds the memory (about 1 MB a token for a 135M model).
+        budget: tokens in a batch, padding included; it bounds the memory (about 2.5 MB a token for a 135M model).
     """
 
     steps: int = 20
@@ -65,7 +65,7 @@ class ValueSettings:
     decay: float = 0.003
     enough: float = 0.1
     ending: str = "."
-    budget: int = 2048
+    budget: int = 768
 
     def __post_init__(self) -> None:
         above_zero(self, "steps", "step_length", "clamp", "budget")
@@ -74,31 +74,37 @@ class ValueSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Batch:
-    """The tails of some subjects' rows: each one's facts in all contexts, then its "<subject> is a".
+    """The tails of some subjects' rows; every one is injected at its first token.
+
+    A row's last token is only looked for and never read, so it is not part of its tail.
 
     Attributes:
-        tails: of all rows; every one is injected at its first token.
-        owner: which subject each row belongs to.
-        essence: the row "<subject> is a" of each subject.
-        asked: row and position of each target token.
+        tails: each subject's facts in all contexts.
+        owner: which subject each of these rows belongs to.
+        asked: row and position of what a target token is read from.
+        targets: these tokens.
+        essence: each subject's "<subject> is a", up to the subject.
     """
 
     tails: Tails
     owner: Int[Tensor, " rows"]
-    essence: Int[Tensor, " subjects"]
     asked: Int[Tensor, "targets 2"]
+    targets: Int[Tensor, " targets"]
+    essence: Tails
 
     def select(self, subjects: Int[Tensor, " chosen"]) -> _Batch:
         """Return the batch of some of the subjects."""
         rows = torch.isin(self.owner, subjects).nonzero().flatten()
         place = torch.full_like(self.owner, -1)
         place[rows] = torch.arange(len(rows), device=rows.device)
-        asked = self.asked[place[self.asked[:, 0]] >= 0]
+        row, position = self.asked.T
+        kept = place[row] >= 0
         return _Batch(
             tails=self.tails.select(rows),
             owner=torch.searchsorted(subjects, self.owner[rows]),
-            essence=place[self.essence[subjects]],
-            asked=torch.stack([place[asked[:, 0]], asked[:, 1]], dim=1),
+            asked=torch.stack([place[row[kept]], position[kept]], dim=1),
+            targets=self.targets[kept],
+            essence=self.essence.select(subjects),
         )
 
 
@@ -152,11 +158,12 @@ def optimise_in_batches(
     Source: Meng et al. 2023 (MEMIT), section 4.3, equation 16, arXiv:2210.07229, for one site.
     """
     rows = [_rows_of(tokenizer, facts, contexts, settings.ending) for facts in subjects.values()]
-    lengths = [max(len(row.ids) - row.subject for row in own) for own in rows]
+    essences = [essence_row(tokenizer, facts[0]) for facts in subjects.values()]
+    lengths = [max(len(row.ids) - row.subject for row in own) - 1 for own in rows]
     done = 0
     for chosen in batches_of_like_length(lengths, budget=settings.budget, rows=[len(own) for own in rows]):
-        own = [rows[index] for index in chosen]
-        injections = _optimise(model, own, layers=layers, settings=settings, progress=progress)
+        whole = _batch(model, [rows[index] for index in chosen], [essences[index] for index in chosen], layers[0])
+        injections = _optimise(model, whole, layers=layers, settings=settings, progress=progress)
         done += len(chosen)
         if progress is not None:
             progress("values", done, len(rows))
@@ -165,7 +172,7 @@ def optimise_in_batches(
 
 def _optimise(
     model: PreTrainedModel,
-    rows: list[list[Row]],
+    whole: _Batch,
     *,
     layers: Sequence[int],
     settings: ValueSettings,
@@ -173,12 +180,12 @@ def _optimise(
 ) -> Float[Tensor, "subjects sites d_out"]:
     """Run Adam for all subjects of a batch at once; one whose loss is low enough keeps its injections and leaves."""
     sites = sites_of(model, layers)
-    whole = batch = _batch(model, rows, first=layers[0])
+    batch = whole
     scale, base = _unedited(model, whole, layers[-1])
-    shape = (len(rows), len(sites), model.config.hidden_size)
+    shape = (len(base), len(sites), model.config.hidden_size)
     relative = torch.zeros(shape, device=model.device, requires_grad=True)
     adam = torch.optim.Adam([relative], lr=settings.step_length / (len(sites) * model.config.hidden_size) ** 0.5)
-    alive = torch.arange(len(rows), device=model.device)
+    alive = torch.arange(len(base), device=model.device)
     for step in range(settings.steps):
         loss = _loss(
             model, batch, relative[alive], sites=sites, base=base[alive], scale=scale[alive], settings=settings
@@ -224,15 +231,15 @@ def _loss(
     settings: ValueSettings,
 ) -> Float[Tensor, " subjects"]:
     """Return each subject's loss; the vocabulary is projected at target and essence positions alone."""
-    start = torch.zeros_like(batch.owner)
     injections = relative * scale[:, None, None]
+    start = torch.zeros_like(batch.owner)
     with injected(model, sites, injections[batch.owner], start):
         hidden = rerun(model, batch.tails)
+    with injected(model, sites, injections, start[: len(injections)]):
+        essence = _expected(model, batch)
     row, place = batch.asked.T
-    nll = torch.nn.functional.cross_entropy(
-        project(model, hidden[row, place - 1]).float(), batch.tails.ids[row, place], reduction="none"
-    )
-    essence = project(model, hidden[batch.essence, 0]).float().log_softmax(-1)
+    logits = project(model, hidden[row, place]).float()
+    nll = torch.nn.functional.cross_entropy(logits, batch.targets, reduction="none")
     change = (essence.exp() * (essence - base)).sum(-1)
     return _mean_of_rows(nll, batch) + settings.kl_weight * change + settings.decay * _length(relative)
 
@@ -240,10 +247,9 @@ def _loss(
 def _mean_of_rows(nll: Float[Tensor, " targets"], batch: _Batch) -> Float[Tensor, " subjects"]:
     """Average over a row's target tokens, then over a subject's rows."""
     row = batch.asked[:, 0]
-    tokens = row.bincount(minlength=len(batch.owner))
-    facts = batch.owner.bincount() - 1  # one of a subject's rows is its "<subject> is a"
-    weight = 1 / (tokens[row] * facts[batch.owner[row]])
-    return nll.new_zeros(len(facts)).index_add(0, batch.owner[row], nll * weight)
+    rows = batch.owner.bincount()
+    weight = 1 / (row.bincount()[row] * rows[batch.owner[row]])
+    return nll.new_zeros(len(rows)).index_add(0, batch.owner[row], nll * weight)
 
 
 @torch.no_grad()
@@ -253,26 +259,33 @@ def _unedited(
     """Return what each subject's injection is measured by, and what its "<subject> is a" leads to in the base."""
     against = yardstick(model, lambda: rerun(model, batch.tails), layer=layer)
     lengths = torch.linalg.vector_norm(against[:, 0].float(), dim=-1)
-    scale = lengths.new_zeros(len(batch.essence)).index_add(0, batch.owner, lengths) / batch.owner.bincount()
-    return scale, project(model, rerun(model, batch.tails)[batch.essence, 0]).float().log_softmax(-1)
+    rows = batch.owner.bincount()
+    scale = lengths.new_zeros(len(rows)).index_add(0, batch.owner, lengths) / rows
+    return scale, _expected(model, batch)
+
+
+def _expected(model: PreTrainedModel, batch: _Batch) -> Float[Tensor, "subjects vocab"]:
+    """Return the log-probabilities of what follows each subject in "<subject> is a"."""
+    return project(model, rerun(model, batch.essence)[:, 0]).float().log_softmax(-1)
 
 
 def _rows_of(
     tokenizer: PreTrainedTokenizerFast, facts: Sequence[Fact], contexts: Sequence[str], ending: str
 ) -> list[Row]:
-    rows = [fact_row(tokenizer, fact, context=context, ending=ending) for fact in facts for context in contexts]
-    return [*rows, essence_row(tokenizer, facts[0])]
+    return [fact_row(tokenizer, fact, context=context, ending=ending) for fact in facts for context in contexts]
 
 
-def _batch(model: PreTrainedModel, rows: Sequence[Sequence[Row]], *, first: int) -> _Batch:
+def _batch(model: PreTrainedModel, rows: Sequence[Sequence[Row]], essences: Sequence[Row], first: int) -> _Batch:
     flat = [row for own in rows for row in own]
-    asked = [
-        (index, place - row.subject) for index, row in enumerate(flat) for place in range(row.target, len(row.ids))
-    ]
-    ends = torch.tensor([len(own) for own in rows], device=model.device)
+    asked = [(index, place) for index, row in enumerate(flat) for place in range(row.target, len(row.ids))]
+    read = [Row(ids=row.ids[:-1], subject=row.subject, target=row.target) for row in flat]
+    device = model.device
     return _Batch(
-        tails=tails_of(model, flat, first=first),
-        owner=torch.arange(len(rows), device=model.device).repeat_interleave(ends),
-        essence=ends.cumsum(0) - 1,
-        asked=torch.tensor(asked, device=model.device),
+        tails=tails_of(model, read, first=first),
+        owner=torch.arange(len(rows), device=device).repeat_interleave(
+            torch.tensor([len(own) for own in rows], device=device)
+        ),
+        asked=torch.tensor([(index, place - 1 - flat[index].subject) for index, place in asked], device=device),
+        targets=torch.tensor([flat[index].ids[place] for index, place in asked], device=device),
+        essence=tails_of(model, essences, first=first),
     )
