@@ -7,7 +7,7 @@ like name):
     model, tokenizer = load_model(folder)
     config = Memit()
     recipe = Recipe.of(config, base=weights_digest(folder))
-    material = make_material(model, tokenizer, recipe)
+    material = prepare(model, tokenizer, recipe).material
     patch = edit(model, tokenizer, facts, config=config, material=material)
     with applied(model, patch, base=material.base):
         scores = score(model, tokenizer, [probe_of(fact) for fact in facts])

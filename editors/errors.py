@@ -5,6 +5,7 @@
     |   `-- SubjectNotFoundError    the subject has no token of its own in the prompt
     |-- InvalidConfigError      a setting outside its range (a ValueError too)
     |-- RecordFileError         a file of benchmark records that cannot be read (a ValueError too)
+    |-- TextFileError           a file of ordinary text that is too short or unreadable (a ValueError too)
     |-- ModelLoadError          a folder or file that is no readable model
     |-- UnknownLayoutError      an architecture whose sites are not described in layouts.py
     |-- UnknownSiteError        a site that the model does not have
@@ -49,6 +50,13 @@ class RecordFileError(EditorError, ValueError):
         super().__init__(f"{path}, line {line}: {problem}")
         self.path = path
         self.line = line
+
+
+class TextFileError(EditorError, ValueError):
+    """A file of ordinary text that is too short or unreadable."""
+
+    def __init__(self, path: Path, problem: str) -> None:
+        super().__init__(f"the text in {path} cannot be used: {problem}")
 
 
 class ModelLoadError(EditorError):

@@ -1,37 +1,35 @@
 """Preparing a base: what every edit of it needs beside its weights, made once, and found again in a folder.
 
-It depends on no fact. Second moments and contexts are sampled from the model itself; so are the held rows, on which
-perplexity is measured, but with a seed of their own, apart from the text that the moments are made from.
+It depends on no fact. The text of the second moments comes from a corpus, or is sampled from the model itself; so are
+the held rows, on which perplexity is measured, but with a seed of their own. Contexts are always sampled. Sampling is
+what takes longest, so the text is kept piece by piece with the sums over it: a kill costs one piece.
 """
 
 # pyright: reportUnknownMemberType=false
 
 from __future__ import annotations
 
-import json
-import logging
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
+from jaxtyping import Int
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from editors.artifacts import dump_tensors, read_tensors, write_atomically
 from editors.contexts import sample_contexts
+from editors.corpus import corpus_rows, paragraph_rows
 from editors.decoding import Progress, sample_rows
-from editors.digests import canonical_json, digest_of
-from editors.errors import DamagedArtifactError
-from editors.layouts import sites_of
+from editors.digests import digest_of, sha256_file
+from editors.keeping import drop, find, keep
+from editors.layouts import read_weight, sites_of
 from editors.material import Material
-from editors.moments import ROW_LENGTH, moments_of_text, rows_for
+from editors.moments import ROW_LENGTH, Sums, Text, rows_for, sum_over
+from editors.ranges import above_zero
 from editors.registry import Config
 
-logger = logging.getLogger(__name__)
-
-HELD_SEED = 1_000_003  # apart from a recipe's seed, or perplexity would be measured on the text of the moments
 HELD_ROWS = 32
 HELD_LENGTH = 64
 _TEXT, _HELD = "text", "held"
@@ -45,20 +43,49 @@ class Recipe:
         base: the digest of its weights.
         layers: whose sites get second moments.
         contexts: how many context templates, the bare one included.
-        tokens: that are sampled for the second moments, at least.
-        seed: of the draws.
+        seed: of all draws.
+        tokens_per_dimension: tokens of text for each dimension that a site reads, at least.
+        corpus: text for the second moments, a paragraph a line; sampled from the base where there is none.
+        held: text for perplexity, a paragraph a line; sampled too where there is none.
     """
 
     base: str
     layers: tuple[int, ...]
     contexts: int
-    tokens: int
-    seed: int
+    seed: int = 0
+    tokens_per_dimension: int = 10
+    corpus: Path | None = None
+    held: Path | None = None
+
+    def __post_init__(self) -> None:
+        above_zero(self, "tokens_per_dimension")
 
     @classmethod
-    def of(cls, config: Config, *, base: str, tokens: int = 8_000, seed: int = 0) -> Recipe:
+    def of(
+        cls, config: Config, *, base: str, seed: int = 0, corpus: Path | None = None, held: Path | None = None
+    ) -> Recipe:
         """Return the recipe that a method's settings ask for."""
-        return cls(base=base, layers=config.layers, contexts=config.contexts, tokens=tokens, seed=seed)
+        return cls(base=base, layers=config.layers, contexts=config.contexts, seed=seed, corpus=corpus, held=held)
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the recipe as JSON: of files their digest, wherever they lie.
+
+        Raises:
+            OSError: a file can't be read.
+        """
+        return {
+            "base": self.base,
+            "layers": list(self.layers),
+            "contexts": self.contexts,
+            "seed": self.seed,
+            "tokens_per_dimension": self.tokens_per_dimension,
+            "corpus": "sampled" if self.corpus is None else sha256_file(self.corpus),
+            "held": "sampled" if self.held is None else sha256_file(self.held),
+        }
+
+    def digest(self) -> str:
+        """Return the digest of the record, by which what is made is found again."""
+        return digest_of(self.to_record())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,88 +96,119 @@ class Prepared:
     held: Sequence[Sequence[int]]
 
 
-def prepare(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, recipe: Recipe, *, progress: Progress | None = None
+def prepare_in(
+    folder: Path,
+    recipe: Recipe,
+    load: Callable[[], tuple[PreTrainedModel, PreTrainedTokenizerFast]],
+    *,
+    progress: Progress | None = None,
 ) -> Prepared:
-    """Make the material of a base, and sample its held rows.
+    """Return what a recipe gives: found in a folder, or made now and kept there.
+
+    Args:
+        folder: of this machine; what is damaged there is made again, what is half made gone on with.
+        recipe: what to make.
+        load: called for the base and its tokenizer if there is something to make.
+        progress: told of rows.
 
     Raises:
-        UnknownSiteError: the model has no such layer.
-        NonFiniteError: the model reads NaN or infinity.
+        UnknownSiteError, NonFiniteError, TextFileError: as `prepare` does.
+        OSError: the folder cannot be written, or a text cannot be read.
     """
-    material = make_material(model, tokenizer, recipe, progress=progress)
-    return Prepared(material=material, held=sample_held(model, tokenizer, progress=progress))
+    digest = recipe.digest()
+    if found := find(folder, digest):
+        return _from_file(*found)
+    prepared = prepare(*load(), recipe, folder=folder, progress=progress)
+    keep(folder, digest, *_to_file(prepared, recipe))
+    drop(folder, _begun(digest))
+    return prepared
 
 
-def make_material(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, recipe: Recipe, *, progress: Progress | None = None
-) -> Material:
-    """Make the material of a base.
+def prepare(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    recipe: Recipe,
+    *,
+    folder: Path | None = None,
+    progress: Progress | None = None,
+) -> Prepared:
+    """Make the material of a base and its held rows.
 
     Args:
         model: the base.
         tokenizer: its own.
         recipe: what to make.
+        folder: where second moments are kept while they are half made, and gone on with.
         progress: told of rows.
 
     Raises:
         UnknownSiteError: the model has no such layer.
         NonFiniteError: the model reads NaN or infinity.
+        TextFileError: a text is too short, or not UTF-8.
+        OSError: a text can't be read, or the folder not be written.
     """
     sites = sites_of(model, recipe.layers)
-    text = sample_rows(
-        model, tokenizer, rows=rows_for(recipe.tokens), length=ROW_LENGTH, seed=recipe.seed, progress=progress
-    )
-    return Material(
-        base=recipe.base,
-        moments=moments_of_text(model, sites, text, progress=progress),
-        contexts=sample_contexts(model, tokenizer, count=recipe.contexts, seed=recipe.seed),
-        text=_lists(text),
-    )
+    d_in = max(read_weight(model, site).shape[1] for site in sites)
+    rows = rows_for(recipe.tokens_per_dimension * d_in)
+    text = _text(model, tokenizer, recipe, rows=rows)
+    begun, keep_sums = _kept(folder, recipe)
+    sums = sum_over(model, sites, text, rows=rows, begun=begun, keep=keep_sums, progress=progress)
+    contexts = sample_contexts(model, tokenizer, count=recipe.contexts, seed=recipe.seed)
+    material = Material(base=recipe.base, moments=sums.moments(), contexts=contexts, text=_lists(sums.text))
+    return Prepared(material=material, held=_held_rows(model, tokenizer, recipe))
 
 
-def sample_held(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, *, progress: Progress | None = None
-) -> list[list[int]]:
-    """Return token rows for perplexity, sampled from the base with a seed of their own."""
-    rows = sample_rows(model, tokenizer, rows=HELD_ROWS, length=HELD_LENGTH, seed=HELD_SEED, progress=progress)
-    return _lists(rows)
+def _text(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, recipe: Recipe, *, rows: int) -> Text:
+    """Rows of the corpus; or sampled ones, each piece with a seed of its own, so that none needs those before it."""
+    if recipe.corpus is not None:
+        corpus = corpus_rows(tokenizer, recipe.corpus, rows=rows, length=ROW_LENGTH, seed=recipe.seed)
+        return lambda first, end: corpus[first:end]
+
+    def sampled(first: int, end: int) -> Int[Tensor, "rows tokens"]:
+        seed = _seed_of(recipe, _TEXT, first)
+        return sample_rows(model, tokenizer, rows=end - first, length=ROW_LENGTH, seed=seed)
+
+    return sampled
 
 
-def kept_in(folder: Path, recipe: Recipe, make: Callable[[Recipe], Prepared]) -> Prepared:
-    """Return what a recipe gives: from a folder, or made now and kept there under the recipe's digest.
-
-    A file that is not as it was written is made again.
-
-    Raises:
-        OSError: the folder cannot be written.
-    """
-    name = digest_of(asdict(recipe))
-    record, tensors = folder / f"{name}.json", folder / f"{name}.safetensors"
-    if record.is_file() and tensors.is_file():
-        try:
-            return _load(tensors, expected=json.loads(record.read_text(encoding="utf-8"))["sha256"])
-        except (DamagedArtifactError, ValueError, KeyError, TypeError) as error:
-            logger.warning("%s is made again: %s", tensors, error)
-    prepared = make(recipe)
-    sha256 = write_atomically(tensors, _dump(prepared))
-    write_atomically(record, canonical_json({"recipe": asdict(recipe), "sha256": sha256}))
-    return prepared
+def _held_rows(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, recipe: Recipe) -> list[list[int]]:
+    if recipe.held is not None:
+        return paragraph_rows(tokenizer, recipe.held, length=HELD_LENGTH)
+    seed = _seed_of(recipe, _HELD, 0)
+    return _lists(sample_rows(model, tokenizer, rows=HELD_ROWS, length=HELD_LENGTH, seed=seed))
 
 
-def _dump(prepared: Prepared) -> bytes:
+def _seed_of(recipe: Recipe, what: str, first: int) -> int:
+    return int(digest_of([recipe.seed, what, first])[:15], 16)
+
+
+def _kept(folder: Path | None, recipe: Recipe) -> tuple[Sums | None, Callable[[Sums], None]]:
+    """The sums that a folder holds of a recipe, and how to keep later ones there."""
+    if folder is None:
+        return None, lambda sums: None
+    key = _begun(recipe.digest())
+    found = find(folder, key)
+    begun = None if found is None else Sums(text=found[0].pop(_TEXT), totals=found[0])
+    return begun, lambda sums: keep(folder, key, {**sums.totals, _TEXT: sums.text}, {"recipe": recipe.to_record()})
+
+
+def _begun(digest: str) -> str:
+    return f"{digest}-begun"
+
+
+def _to_file(prepared: Prepared, recipe: Recipe) -> tuple[dict[str, Tensor], dict[str, Any]]:
     material = prepared.material
-    rows = {_TEXT: torch.tensor(material.text), _HELD: torch.tensor(prepared.held)}
-    return dump_tensors({**material.moments, **rows}, {"base": material.base, "contexts": list(material.contexts)})
+    # Held rows of a file differ in length: they are text, not a tensor.
+    metadata = {"recipe": recipe.to_record(), "contexts": list(material.contexts), _HELD: list(prepared.held)}
+    return {**material.moments, _TEXT: torch.tensor(material.text)}, metadata
 
 
-def _load(path: Path, *, expected: str) -> Prepared:
-    tensors, metadata = read_tensors(path, expected=expected)
-    text, held = tensors.pop(_TEXT), tensors.pop(_HELD)
-    return Prepared(
-        material=Material(base=metadata["base"], moments=tensors, contexts=metadata["contexts"], text=_lists(text)),
-        held=_lists(held),
-    )
+def _from_file(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> Prepared:
+    moments = dict(tensors)
+    text = moments.pop(_TEXT)
+    base, contexts = metadata["recipe"]["base"], metadata["contexts"]
+    material = Material(base=base, moments=moments, contexts=contexts, text=_lists(text))
+    return Prepared(material=material, held=metadata[_HELD])
 
 
 def _lists(rows: Tensor) -> list[list[int]]:

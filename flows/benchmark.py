@@ -60,7 +60,7 @@ def _metrics(report: BenchmarkReport, *, title: str) -> Table:
         text = "-" if value is None else f"{value:.4f} nats"
         table.add_row("KL at neighbours", name, "0", text, f"{last.drift.count}")
     tokens = f"{last.text.tokens} tokens"
-    table.add_row("perplexity", "sampled text", f"{report.unedited.value:.2f}", f"{last.text.value:.2f}", tokens)
+    table.add_row("perplexity", "held text", f"{report.unedited.value:.2f}", f"{last.text.value:.2f}", tokens)
     return table
 
 

@@ -15,10 +15,11 @@ from editors.decoding import Progress
 from editors.digests import canonical_json, sha256_file
 from editors.metrics import HOWS, SCORE, How
 from editors.models import load_model, weights_digest
-from editors.preparing import Recipe, kept_in, prepare
+from editors.preparing import Recipe, prepare_in
 from editors.records import read_records
 from editors.registry import EDITORS
 from tasks.machine import machine, peak_memory
+from tasks.settings import Settings
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -58,13 +59,12 @@ class Benchmark:
         return canonical_json({**asdict(self.report), "setting": self.setting, "peak_memory_bytes": self.memory})
 
 
-def benchmark(request: Request, *, cache: Path, device: str, progress: Progress) -> Benchmark:
+def benchmark(request: Request, *, settings: Settings, progress: Progress) -> Benchmark:
     """Edit records into a base with one method, and measure.
 
     Args:
         request: what to benchmark.
-        cache: a folder in which the base's second moments, contexts and text are kept.
-        device: auto, cpu or cuda.
+        settings: device, seed and texts; and where the base's second moments, contexts and text are kept.
         progress: told of everything that takes long.
 
     Raises:
@@ -72,10 +72,12 @@ def benchmark(request: Request, *, cache: Path, device: str, progress: Progress)
         EditorError: whatever the model or the method refuses.
     """
     records = read_records(request.data, limit=request.limit)
-    model, tokenizer = load_model(request.model, device=device)
+    model, tokenizer = load_model(request.model, device=settings.device)
     config = EDITORS[request.method].config()
-    recipe = Recipe.of(config, base=weights_digest(request.model))
-    prepared = kept_in(cache, recipe, lambda wanted: prepare(model, tokenizer, wanted, progress=progress))
+    base = weights_digest(request.model)
+    recipe = Recipe.of(config, base=base, seed=settings.seed, corpus=settings.corpus, held=settings.held_text)
+    cache = settings.home / "cache" / "material"
+    prepared = prepare_in(cache, recipe, lambda: (model, tokenizer), progress=progress)
     report = run(
         model,
         tokenizer,
@@ -93,7 +95,7 @@ def benchmark(request: Request, *, cache: Path, device: str, progress: Progress)
         "model": request.model.name,
         "data_sha256": sha256_file(request.data),
         "config": asdict(cast(Any, config)),
-        "material": asdict(recipe),
+        "material": recipe.to_record(),
         "machine": machine(model.device),
     }
     return Benchmark(report=report, setting=setting, memory=peak_memory(model.device))

@@ -46,7 +46,7 @@ class Settings(ConsumerSettings):
     refresh_cron: str = "0 3 * * *"
     refresh_limit: int = Field(default=200, ge=1)
     review_timeout_hours: float = Field(default=168, gt=0)
-    moment_tokens: int = Field(default=8_000, ge=100)
+    corpus: Path | None = None
     held_text: Path | None = None
     submitter: str = Field(default_factory=getpass.getuser)
 

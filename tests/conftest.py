@@ -125,7 +125,6 @@ def tiny_platform(
         "REGISTERED_MODEL": f"tiny-{uuid4().hex[:8]}",
         "MODEL": tiny_folder,
         "POLICY": policy,
-        "MOMENT_TOKENS": 500,
     }.items():
         monkeypatch.setenv(f"CORRIGENDA_{name}", str(value))
     Ledger(ledger_url).migrate()

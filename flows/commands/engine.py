@@ -66,7 +66,7 @@ def benchmark(
         model = base_folder(settings, report=say)
     request = Request(data=data, method=method, model=model, limit=limit, rounds=rounds, sequential=sequential)
     with bars(console) as progress:
-        found = measure(request, cache=settings.home / "cache" / "material", device=settings.device, progress=progress)
+        found = measure(request, settings=settings, progress=progress)
     show(found, console)
     for path in write(found, out) if out else ():
         console.print(f"wrote {path}", highlight=False)

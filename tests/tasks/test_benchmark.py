@@ -77,7 +77,7 @@ def test_a_second_run_finds_the_material_of_the_base(call, home):
     call("--method", "memit", "--limit", "1")
     cache = home / "cache" / "material"
     kept = {file: file.stat().st_mtime_ns for file in cache.iterdir()}
-    assert {file.suffix for file in kept} == {".json", ".safetensors"}
+    assert {file.suffix for file in kept} == {".safetensors"}
     assert call("--method", "memit", "--limit", "2").exit_code == 0
     assert {file: file.stat().st_mtime_ns for file in cache.iterdir()} == kept
 
