@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+from uuid import uuid4
 
 from pydantic import SecretStr
 from pydantic_settings import (
@@ -322,7 +323,7 @@ class Objects:
             AlteredError: they are missing, or what came hashes to something else; no file is left.
         """
         key = f"blobs/{digest}"
-        part = path.with_name(f"{path.name}.{os.getpid()}.part")
+        part = path.with_name(f"{path.name}.{uuid4().hex}.part")  # others may fetch the same at once
         try:
             with self._errors(key):
                 body = self._open(key)

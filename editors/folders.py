@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+
+_HERE, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of renameat2(2)
 
 
 @contextmanager
@@ -53,10 +58,34 @@ def _sync(folder: Path) -> None:
 
 
 def _swap(built: Path, target: Path) -> None:
-    if target.exists():
-        old = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-        target.rename(old / "old")
+    """Give a folder the target's name; an earlier one gets the folder's name, under which it is removed.
+
+    Whoever was faster with the same target had the same to write: either is as good.
+    """
+    try:
+        built.rename(target)  # where there is nothing, or an empty folder
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        if not _exchanged(built, target):
+            _exchange_in_steps(built, target)
+
+
+def _exchanged(one: Path, other: Path) -> bool:
+    """Exchange the names of two folders in one step, so that a crash or a reader never finds one missing, if possible.
+
+    Linux can, on most file systems; Python has no function for it.
+    """
+    renameat2 = getattr(ctypes.CDLL(None), "renameat2", None) if sys.platform == "linux" else None
+    return renameat2 is not None and renameat2(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _EXCHANGE) == 0
+
+
+def _exchange_in_steps(built: Path, target: Path) -> None:
+    away = built.with_name(f"{built.name}-old")
+    target.rename(away)
+    try:
         built.rename(target)
-        shutil.rmtree(old, ignore_errors=True)
-    else:
-        built.rename(target)
+    except OSError:
+        away.rename(target)
+        raise
+    away.rename(built)

@@ -1,5 +1,10 @@
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
 import pytest
 
+from editors import folders
 from editors.folders import files_of, whole_folder
 
 
@@ -50,3 +55,52 @@ def test_what_lies_in_subfolders_is_in_a_folder_and_what_lies_behind_a_link_is_n
         file.write_text("")
     (ours / "link").symlink_to(theirs)
     assert list(files_of(ours)) == ["a/deep", "b", "link"]
+
+
+@pytest.fixture(params=["in one step", "in steps"])
+def exchange(request, monkeypatch):
+    """Both ways in which an earlier folder is replaced: the second is for systems that lack the first."""
+    if request.param == "in steps":
+        monkeypatch.setattr(folders, "_exchanged", lambda one, other: False)
+
+
+def test_an_earlier_one_is_replaced_and_nothing_else_stays(exchange, tmp_path):
+    for text in ("one", "two", "three"):
+        fill(tmp_path / "out", text)
+        assert (tmp_path / "out" / "card.json").read_text() == text
+        assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_crash_between_two_renames_leaves_one_or_the_other(tmp_path, monkeypatch):
+    fill(tmp_path / "out", "one")
+    rename = Path.rename
+
+    def crash(path, target):
+        rename(path, target)
+        raise RuntimeError("crash")
+
+    monkeypatch.setattr(Path, "rename", crash)
+    fill(tmp_path / "out", "two")
+    assert (tmp_path / "out" / "card.json").read_text() == "two"
+
+
+def test_of_several_that_fill_the_same_new_folder_at_once_none_fails(tmp_path):
+    together = threading.Barrier(4)
+
+    def fill_with_others(_):
+        with whole_folder(tmp_path / "out", card="card.json") as built:
+            (built / "card.json").write_text("same")
+            together.wait(timeout=20)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(fill_with_others, range(4)))
+    assert (tmp_path / "out" / "card.json").read_text() == "same"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_an_earlier_one_is_put_back_if_the_second_step_fails(tmp_path):
+    fill(tmp_path / "out", "one")
+    with pytest.raises(FileNotFoundError):
+        folders._exchange_in_steps(tmp_path / "vanished", tmp_path / "out")
+    assert (tmp_path / "out" / "card.json").read_text() == "one"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
