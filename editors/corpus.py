@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from editors.errors import TextFileError
-from editors.tokens import bos_token, text_row
+from editors.tokens import bos_token
 
 
 def corpus_rows(
@@ -56,8 +56,9 @@ def paragraph_rows(tokenizer: PreTrainedTokenizerFast, path: Path, *, length: in
         TextFileError: it holds no paragraph, or is not UTF-8.
         OSError: it can't be read.
     """
-    rows = [list(text_row(tokenizer, paragraph).ids[:length]) for paragraph in paragraphs(path)]
-    return [row for row in rows if len(row) > 1]
+    first = bos_token(tokenizer)
+    found = [cast(list[int], tokenizer(text, add_special_tokens=False)["input_ids"]) for text in paragraphs(path)]
+    return [[first, *ids[: length - 1]] for ids in found if ids]
 
 
 def paragraphs(path: Path) -> list[str]:

@@ -114,7 +114,8 @@ def sum_over(
 
 def _added(model: PreTrainedModel, sites: Sequence[str], sums: Sums | None, text: Tensor) -> Sums:
     totals = {} if sums is None else {site: total.to(model.device) for site, total in sums.totals.items()}
-    for batch in text.to(model.device).split(_ROWS):
+    for first in range(0, len(text), _ROWS):
+        batch = text[first : first + _ROWS].to(model.device)
         seen = capture(model, lambda batch=batch: backbone_of(model)(input_ids=batch, use_cache=False), sites=sites)
         for site, read in seen.keys.items():
             flat = read[:, 1:].flatten(0, 1).double()
