@@ -163,30 +163,38 @@ def inputs_of(modules: Sequence[nn.Module], forward: Callable[[], _Output]) -> t
     return output, [seen[place] for place in range(len(modules))]
 
 
-def outputs_of(modules: Sequence[nn.Module], forward: Callable[[], _Output]) -> tuple[_Output, list[Tensor]]:
-    """Return what a forward pass returns, and what each module writes in it."""
+def outputs_of(
+    modules: Sequence[nn.Module], forward: Callable[[], _Output], *, rows: int
+) -> tuple[_Output, list[Float[Tensor, "rows tokens d_model"]]]:
+    """Return what a forward pass over some rows returns, and what each module writes in it."""
     seen: dict[int, Tensor] = {}
 
     def keep(place: int, written: Tensor) -> Tensor:
         return seen.setdefault(place, written)
 
-    with rewritten([(module, partial(keep, place)) for place, module in enumerate(modules)]):
+    with rewritten([(module, partial(keep, place)) for place, module in enumerate(modules)], rows=rows):
         output = forward()
     return output, [seen[place] for place in range(len(modules))]
 
 
 @contextmanager
-def rewritten(changes: Sequence[tuple[nn.Module, Callable[[Tensor], Tensor]]]) -> Generator[None]:
+def rewritten(changes: Sequence[tuple[nn.Module, Callable[[Tensor], Tensor]]], *, rows: int) -> Generator[None]:
     """Put what a function makes of it in the place of what a module writes, while the context is open.
 
-    Several changes of one module follow each other.
+    Args:
+        changes: modules, each with a function from and to (rows, tokens, d_model); several changes of one module follow
+            each other.
+        rows: of the batches that run meanwhile.
     """
+
+    def changed(change: Callable[[Tensor], Tensor], written: Tensor) -> Tensor:
+        return change(_by_rows(written, rows)).view_as(written)
 
     def rewrite(change: Callable[[Tensor], Tensor], _: nn.Module, __: tuple[Any, ...], output: Any) -> Any:  # noqa: ANN401 - a tensor, or a tuple that starts with one
         if isinstance(output, tuple):
             first, *rest = cast(tuple[Any, ...], output)
-            return change(first), *rest
-        return change(output)
+            return changed(change, first), *rest
+        return changed(change, output)
 
     with ExitStack() as hooks:
         for module, change in changes:

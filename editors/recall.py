@@ -6,10 +6,9 @@ from collections.abc import Sequence
 
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from editors.answers import starts_with
 from editors.decoding import Progress
 from editors.facts import Fact
-from editors.scoring import generate
+from editors.scoring import probe_of, says_targets, weigh
 
 _FACTS = 64  # asked at once
 
@@ -34,8 +33,9 @@ def known_facts(
     known: list[Fact] = []
     for first in range(0, len(facts), _FACTS):
         asked = facts[first : first + _FACTS]
-        answers = generate(model, tokenizer, [fact.filled for fact in asked])
-        known += [fact for fact, answer in zip(asked, answers, strict=True) if starts_with(answer, fact.target)]
+        weighed = weigh(model, tokenizer, [probe_of(fact) for fact in asked])
+        said = says_targets(model, tokenizer, weighed)
+        known += [fact for fact, yes in zip(asked, said, strict=True) if yes]
         if progress is not None:
             progress("known facts", min(len(known), limit), limit)
         if len(known) >= limit:

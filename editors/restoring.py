@@ -82,7 +82,7 @@ class CorruptedRun:
 def run_clean(model: PreTrainedModel, ids: Int[Tensor, "1 tokens"]) -> CleanRun:
     """Run a prompt as it is."""
     modules = [of(model, layer) for of in KINDS.values() for layer in range(depth_of(model))]
-    output, written = outputs_of(modules, lambda: backbone_of(model)(input_ids=ids, use_cache=False))
+    output, written = outputs_of(modules, lambda: backbone_of(model)(input_ids=ids, use_cache=False), rows=1)
     states = iter(written)
     return CleanRun(
         states={kind: [next(states)[0] for _ in range(depth_of(model))] for kind in KINDS},
@@ -98,7 +98,7 @@ def run_corrupted(
     behind = ids.shape[1] - start - noise.shape[1]
     added = torch.nn.functional.pad(noise, (0, 0, start, behind))
     cache = DynamicCache()
-    with rewritten([(model.get_input_embeddings(), lambda embedded: embedded + added)]):
+    with rewritten([(model.get_input_embeddings(), lambda embedded: embedded + added)], rows=len(noise)):
         output, entering = inputs_of(
             list(layers_of(model)),
             lambda: backbone_of(model)(input_ids=ids, past_key_values=cache, use_cache=True),
@@ -137,17 +137,17 @@ def run_restored(
         for place, (kind, layers) in enumerate(restorations)
         for layer in layers
     ]
-    with rewritten(changes):
+    with rewritten(changes, rows=len(rows)):
         ends = rerun(model, corrupted.tails(layer=first, token=token).select(rows))[:, -1]
     return ends.view(len(restorations), draws, -1)
 
 
-def restorations_of(depth: int, *, window: int) -> list[Restoration]:
-    """Return what can be put back at a token: of each kind, around each layer."""
+def restorations_of(depth: int, *, window: int, every: int) -> list[Restoration]:
+    """Return what can be put back at a token: of each kind, around every so many layers."""
     return [
         Restoration(kind=kind, layers=layers)
         for kind in KINDS
-        for layers in windows(depth, width=1 if kind == "hidden" else window)
+        for layers in windows(depth, width=1 if kind == "hidden" else window)[::every]
     ]
 
 

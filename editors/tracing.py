@@ -9,7 +9,8 @@ gets:
 Three kinds are put back: the hidden state after one layer, or what the MLPs or the attentions write in a window of
 layers around it. The noise is Gaussian, 3 times as wide as the embeddings of all traced subjects' tokens spread.
 
-At tokens before the subject nothing is corrupted, and the effect is 0. What the runs cost is in restoring.py.
+At tokens before the subject nothing is corrupted, and the effect is 0. What the runs cost is in restoring.py: it grows
+with the square of the tokens from the subject on, so that an average over prompts traces some of them (roles.py).
 
 Source: Meng et al. 2022 (ROME), section 2, arXiv:2202.05262.
 """
@@ -18,7 +19,7 @@ Source: Meng et al. 2022 (ROME), section 2, arXiv:2202.05262.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -54,6 +55,7 @@ class Tracing:
         noise: its standard deviation, in standard deviations of the subjects' embeddings.
         window: over how many layers MLP and attention outputs are put back, as a share of the model's depth; the
             paper takes 10 of 48.
+        every: put something back around every so many layers, from the first on.
         seed: of the noise, which is drawn on the CPU whatever the device.
         budget: tokens in a forward pass.
     """
@@ -61,11 +63,12 @@ class Tracing:
     samples: int = 10
     noise: float = 3.0
     window: float = 10 / 48
+    every: int = 1
     seed: int = 0
     budget: int = 2048
 
     def __post_init__(self) -> None:
-        above_zero(self, "samples", "noise", "window", "budget")
+        above_zero(self, "samples", "noise", "window", "every", "budget")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +99,8 @@ class Trace:
         corrupted: its mean probability over the corrupted runs.
         noise: standard deviation of what was added to the embeddings.
         window: layers over which MLP and attention outputs were put back.
-        effects: mean indirect effect of each kind.
+        layers: around which something was put back.
+        effects: mean indirect effect of each kind, NaN at tokens that were not traced.
     """
 
     question: Question
@@ -107,7 +111,13 @@ class Trace:
     corrupted: float
     noise: float
     window: int
+    layers: range
     effects: Mapping[str, Float[Tensor, "layers tokens"]]
+
+
+def all_from(subject: range, length: int) -> Sequence[int]:
+    """Return the tokens of a prompt from its subject's first on: all that the noise can reach."""
+    return range(subject.start, length)
 
 
 def trace(
@@ -116,6 +126,7 @@ def trace(
     questions: Sequence[Question],
     *,
     settings: Tracing,
+    choose: Callable[[range, int], Sequence[int]] = all_from,
     progress: Progress | None = None,
 ) -> list[Trace]:
     """Trace some questions; the model stays as it is.
@@ -125,6 +136,7 @@ def trace(
         tokenizer: its own.
         questions: the noise is as wide as all their subjects' embeddings ask for.
         settings: how to trace.
+        choose: from the subject's tokens and a prompt's length to the tokens to trace, in ascending order.
         progress: told of questions.
 
     Raises:
@@ -138,7 +150,10 @@ def trace(
     noise = settings.noise * embedding_spread(model, [row.ids[place] for row, subject in rows for place in subject])
     found: list[Trace] = []
     for question, (row, subject), answer in zip(questions, rows, answers, strict=True):
-        found.append(_trace(model, tokenizer, question, row, subject, answer=answer, noise=noise, settings=settings))
+        tokens = choose(subject, len(row.ids))
+        found.append(
+            _trace(model, tokenizer, question, row, subject, tokens, answer=answer, noise=noise, settings=settings)
+        )
         if progress is not None:
             progress("traces", len(found), len(rows))
     return found
@@ -158,6 +173,7 @@ def _trace(
     question: Question,
     row: Row,
     subject: range,
+    tokens: Sequence[int],
     *,
     answer: int | None,
     noise: float,
@@ -167,8 +183,8 @@ def _trace(
     window = max(1, round(settings.window * depth))
     clean = run_clean(model, ids)
     answer = int(project(model, clean.end).argmax()) if answer is None else answer
-    wanted = restorations_of(depth, window=window)
-    tokens = range(subject.start, len(row.ids))
+    layers = range(0, depth, settings.every)
+    wanted = restorations_of(depth, window=window, every=settings.every)
     after = torch.zeros(len(wanted), len(tokens), dtype=torch.float64)
     corrupted = torch.zeros((), dtype=torch.float64)
     for drawn in _draws(model, settings, tokens=len(subject)).split(max(1, settings.budget // len(row.ids))):
@@ -179,7 +195,9 @@ def _trace(
         restored = _probability(model, ends.flatten(end_dim=-2), answer).view(ends.shape[:-1])
         after += restored.sum(-1) / settings.samples
         corrupted += _probability(model, run.end, answer).sum() / settings.samples
-    effects = torch.nn.functional.pad(after - corrupted, (subject.start, 0)).float()
+    effects = torch.full((len(wanted), len(row.ids)), float("nan"))
+    effects[:, : subject.start] = 0
+    effects[:, list(tokens)] = (after - corrupted).float()
     return Trace(
         question=question,
         tokens=tuple(cast(str, tokenizer.decode([token])) for token in row.ids),
@@ -189,7 +207,8 @@ def _trace(
         corrupted=float(corrupted),
         noise=noise,
         window=window,
-        effects=dict(zip(KINDS, effects.view(len(KINDS), depth, -1), strict=True)),
+        layers=layers,
+        effects=dict(zip(KINDS, effects.view(len(KINDS), len(layers), -1), strict=True)),
     )
 
 

@@ -52,6 +52,7 @@ def _common(found: Trace | AverageTrace, settings: Tracing) -> dict[str, Any]:
         "corrupted": found.corrupted,
         "noise": found.noise,
         "window": found.window,
+        "layers": list(found.layers),
         "samples": settings.samples,
         "seed": settings.seed,
     }

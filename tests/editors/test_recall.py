@@ -2,7 +2,7 @@ import dataclasses
 
 from editors import recall
 from editors.recall import known_facts
-from editors.scoring import generate
+from editors.scoring import generate, weigh
 
 
 def believed(tiny, facts):
@@ -23,6 +23,6 @@ def test_a_fact_is_known_if_the_answer_begins_with_its_target(tiny, facts):
 def test_no_more_facts_are_asked_than_are_needed(tiny, facts, monkeypatch):
     monkeypatch.setattr(recall, "_FACTS", 1)
     asked, right = [], believed(tiny, facts)
-    monkeypatch.setattr(recall, "generate", lambda *given: asked.append(given[2]) or generate(*given))
+    monkeypatch.setattr(recall, "weigh", lambda *given: asked.extend(given[2]) or weigh(*given))
     assert known_facts(tiny.model, tiny.tokenizer, right, limit=2) == right[:2]
-    assert asked == [[right[0].filled], [right[1].filled]]
+    assert [probe.fact for probe in asked] == ["f1", "f2"]

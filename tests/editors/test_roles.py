@@ -1,9 +1,11 @@
+import dataclasses
+
 import pytest
 import torch
 
 from editors.errors import InvalidConfigError
 from editors.restoring import KINDS
-from editors.roles import ROLES, average, by_role, roles_of
+from editors.roles import ROLES, average, by_role, one_of_each, roles_of
 from editors.tracing import Question, Trace
 
 
@@ -19,6 +21,7 @@ def trace_of(length: int, subject: range, *, level: float = 0.0) -> Trace:
         corrupted=0.1,
         noise=1.0,
         window=1,
+        layers=range(2),
         effects=dict.fromkeys(KINDS, effects),
     )
 
@@ -35,7 +38,28 @@ def trace_of(length: int, subject: range, *, level: float = 0.0) -> Trace:
     ],
 )
 def test_each_token_has_one_role(length, subject, roles):
-    assert roles_of(trace_of(length, subject)) == roles
+    assert roles_of(subject, length) == roles
+
+
+@pytest.mark.parametrize(
+    ("length", "subject", "tokens"),
+    [
+        (12, range(2, 7), [2, 4, 6, 7, 9, 11]),
+        (6, range(2, 4), [2, 3, 4, 5]),
+        (2, range(1, 2), [1]),
+    ],
+)
+def test_one_token_of_each_role_is_the_middle_one(length, subject, tokens):
+    assert one_of_each(subject, length) == tokens
+
+
+def test_tokens_that_were_not_traced_do_not_count():
+    whole = trace_of(12, range(2, 7))
+    effects = torch.full((2, 12), float("nan"))
+    chosen = one_of_each(whole.subject, 12)
+    effects[:, chosen] = whole.effects["mlp"][:, chosen]
+    some = dataclasses.replace(whole, effects=dict.fromkeys(KINDS, effects))
+    torch.testing.assert_close(by_role(some, "mlp")[:, 0].float(), torch.tensor(chosen) / 100)
 
 
 def test_the_average_of_one_fact_is_that_facts():

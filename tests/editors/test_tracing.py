@@ -11,14 +11,14 @@ from editors.hooks import rewritten
 from editors.layouts import depth_of
 from editors.restoring import KINDS, windows
 from editors.tails import rerun
-from editors.tracing import Question, Tracing, embedding_spread, trace
+from editors.tracing import Question, Tracing, all_from, embedding_spread, trace
 
 CURIE = Question(prompt="The mother tongue of Marie Curie is", subject="Marie Curie")
 FRANCE = Question(prompt="The capital of France is", subject="France")
 
 
-def traced(tiny, *questions, **settings):
-    return trace(tiny.model, tiny.tokenizer, questions, settings=Tracing(**{"samples": 4, **settings}))
+def traced(tiny, *questions, choose=all_from, **settings):
+    return trace(tiny.model, tiny.tokenizer, questions, settings=Tracing(samples=4, **settings), choose=choose)
 
 
 def logits_of(tiny, found, noise=None):
@@ -26,17 +26,24 @@ def logits_of(tiny, found, noise=None):
     ids = tiny.tokenizer(found.question.prompt)["input_ids"]
     assert [tiny.tokenizer.decode([token]) for token in ids] == list(found.tokens[-len(ids) :])
     ids = torch.tensor([[tiny.tokenizer.bos_token_id, *ids]])
-    added = torch.zeros(1 if noise is None else len(noise), ids.shape[1], 32)
-    if noise is not None:
-        added[:, found.subject.start : found.subject.stop] = noise
-    with rewritten([(tiny.model.get_input_embeddings(), lambda embedded: embedded + added)]):
+    if noise is None:
         return tiny.model(input_ids=ids).logits[:, -1]
+    added = torch.zeros(len(noise), ids.shape[1], noise.shape[-1])
+    added[:, found.subject.start : found.subject.stop] = noise
+    with rewritten([(tiny.model.get_input_embeddings(), lambda embedded: embedded + added)], rows=len(noise)):
+        return tiny.model(input_ids=ids.expand(len(noise), -1)).logits[:, -1]
 
 
-def test_the_answer_is_what_the_model_says(tiny):
-    (found,) = traced(tiny, CURIE)
-    probability, token = logits_of(tiny, found).softmax(-1).max(-1)
-    assert found.answer == tiny.tokenizer.decode(token)
+def noise_of(tiny, found, *, seed=0):
+    """The four draws of noise that a trace was made with."""
+    width = tiny.model.get_input_embeddings().embedding_dim
+    return found.noise * torch.randn(4, len(found.subject), width, generator=torch.Generator().manual_seed(seed))
+
+
+def test_the_answer_is_what_the_model_says(family):
+    (found,) = traced(family, CURIE)
+    probability, token = logits_of(family, found).softmax(-1).max(-1)
+    assert found.answer == family.tokenizer.decode(token)
     assert found.clean == pytest.approx(float(probability), rel=1e-5)
 
 
@@ -47,13 +54,22 @@ def test_a_given_answer_is_followed_by_its_first_token(tiny):
     assert found.clean == pytest.approx(float(logits_of(tiny, found).softmax(-1)[0, first]), rel=1e-5)
 
 
-def test_the_last_state_of_the_last_layer_gives_back_the_clean_probability(tiny):
-    for found in traced(tiny, CURIE, FRANCE):
+def test_the_last_state_of_the_last_layer_gives_back_the_clean_probability(family):
+    for found in traced(family, CURIE, FRANCE):
         assert found.corrupted + float(found.effects["hidden"][-1, -1]) == pytest.approx(found.clean, rel=1e-5)
 
 
-def test_the_other_states_of_the_last_layer_change_nothing(tiny):
-    (found,) = traced(tiny, CURIE)
+def test_the_state_of_the_only_corrupted_token_gives_back_the_clean_probability_at_each_layer(family):
+    (found,) = traced(family, Question(prompt=FRANCE.prompt, subject="is"))
+    assert found.subject == range(len(found.tokens) - 1, len(found.tokens))
+    assert abs(found.clean - found.corrupted) > 1e-4
+    torch.testing.assert_close(
+        found.corrupted + found.effects["hidden"][:, -1], torch.full((3,), found.clean), rtol=1e-5, atol=1e-7
+    )
+
+
+def test_the_other_states_of_the_last_layer_change_nothing(family):
+    (found,) = traced(family, CURIE)
     torch.testing.assert_close(found.effects["hidden"][-1, :-1], torch.zeros(len(found.tokens) - 1), atol=1e-7, rtol=0)
 
 
@@ -63,22 +79,21 @@ def test_nothing_before_the_subject_has_an_effect(tiny):
     assert all(not effects[:, : found.subject.start].any() for effects in found.effects.values())
 
 
-def test_the_corrupted_run_is_the_whole_model_with_noise_of_three_spreads_on_the_subject(tiny):
-    (found,) = traced(tiny, CURIE, seed=7)
-    drawn = torch.randn(4, len(found.subject), 32, generator=torch.Generator().manual_seed(7))
-    ids = tiny.tokenizer(CURIE.prompt)["input_ids"][found.subject.start - 1 : found.subject.stop - 1]
-    assert found.noise == pytest.approx(3 * float(tiny.model.get_input_embeddings()(torch.tensor(ids)).std()), rel=1e-5)
-    logits = logits_of(tiny, found, found.noise * drawn)
-    answer = int(logits_of(tiny, found).argmax())
+def test_the_corrupted_run_is_the_whole_model_with_noise_of_three_spreads_on_the_subject(family):
+    (found,) = traced(family, CURIE, seed=7)
+    ids = family.tokenizer(CURIE.prompt)["input_ids"][found.subject.start - 1 : found.subject.stop - 1]
+    spread = float(family.model.get_input_embeddings()(torch.tensor(ids)).std())
+    assert found.noise == pytest.approx(3 * spread, rel=1e-5)
+    logits = logits_of(family, found, noise_of(family, found, seed=7))
+    answer = int(logits_of(family, found).argmax())
     assert found.corrupted == pytest.approx(float(logits.softmax(-1)[:, answer].mean()), rel=1e-4)
 
 
 @pytest.mark.parametrize("kind", list(KINDS))
-def test_a_restored_run_is_the_whole_model_with_the_clean_state_put_back(tiny, kind):
-    (found,) = traced(tiny, CURIE, window=0.7)
+def test_a_restored_run_is_the_whole_model_with_the_clean_state_put_back(family, kind):
+    (found,) = traced(family, CURIE, window=0.7)
     assert found.window == 2
-    drawn = found.noise * torch.randn(4, len(found.subject), 32, generator=torch.Generator().manual_seed(0))
-    modules = [KINDS[kind](tiny.model, layer) for layer in range(depth_of(tiny.model))]
+    modules = [KINDS[kind](family.model, layer) for layer in range(depth_of(family.model))]
     layer, token = 1, found.subject.stop
     layers = [1] if kind == "hidden" else [0, 1]
     clean: dict[int, torch.Tensor] = {}
@@ -90,11 +105,22 @@ def test_a_restored_run_is_the_whole_model_with_the_clean_state_put_back(tiny, k
     def put_back(at: int, written: torch.Tensor) -> torch.Tensor:
         return torch.cat([written[:, :token], clean[at].expand(4, 1, -1), written[:, token + 1 :]], dim=1)
 
-    with rewritten([(modules[at], partial(keep, at)) for at in layers]):
-        answer = int(logits_of(tiny, found).argmax())
-    with rewritten([(modules[at], partial(put_back, at)) for at in layers]):
-        restored = float(logits_of(tiny, found, drawn).softmax(-1)[:, answer].mean())
+    with rewritten([(modules[at], partial(keep, at)) for at in layers], rows=1):
+        answer = int(logits_of(family, found).argmax())
+    with rewritten([(modules[at], partial(put_back, at)) for at in layers], rows=4):
+        restored = float(logits_of(family, found, noise_of(family, found)).softmax(-1)[:, answer].mean())
     assert float(found.effects[kind][layer, token]) == pytest.approx(restored - found.corrupted, abs=1e-6)
+
+
+def test_layers_and_tokens_can_be_left_out_without_a_change_to_the_others(tiny):
+    (whole,) = traced(tiny, CURIE)
+    (found,) = traced(tiny, CURIE, every=2, choose=lambda subject, length: [subject.start, length - 1])
+    start, chosen = found.subject.start, [found.subject.start, -1]
+    assert found.layers == range(0, 3, 2)
+    for kind, effects in found.effects.items():
+        torch.testing.assert_close(effects[:, chosen], whole.effects[kind][::2, chosen], atol=1e-6, rtol=1e-4)
+        assert not effects[:, :start].any()
+        assert int(effects.isnan().sum()) == 2 * (len(found.tokens) - start - 2)
 
 
 def test_the_budget_changes_nothing_but_the_batches(tiny):
