@@ -27,6 +27,7 @@ from transformers import PreTrainedModel
 
 from editors.expectation import divergence
 from editors.measuring import KINDS, Answer, Kind, Measured
+from editors.scoring import Weighed
 
 How = Literal["logprob", "argmax", "generation"]
 HOWS: tuple[How, ...] = ("logprob", "argmax", "generation")
@@ -102,10 +103,34 @@ def drift(model: PreTrainedModel, before: Measured, after: Measured) -> Drift:
         [answer.weighed.state for own in measured.of_kind("neighbourhood") for answer in own]
         for measured in (before, after)
     )
+    return drift_of(model, was, now)
+
+
+def drift_of(
+    model: PreTrainedModel, was: Sequence[Float[Tensor, " d_model"]], now: Sequence[Float[Tensor, " d_model"]]
+) -> Drift:
+    """Return how far an edited model has moved, from the final states behind the neighbours before and after."""
     if not was:
         return Drift(median=None, p95=None, count=0)
-    moved = divergence(model, torch.stack(was), torch.stack(now))
+    moved = divergence(model, torch.stack(list(was)), torch.stack(list(now)))
     return Drift(median=float(moved.quantile(0.5)), p95=float(moved.quantile(0.95)), count=len(moved))
+
+
+def shares_by_logprob(records: Sequence[Sequence[Weighed]]) -> dict[str, float]:
+    """Return one model's efficacy, paraphrase, neighbourhood and score by log-probability; nothing is written for it.
+
+    A share is NaN where nothing could be asked.
+
+    Args:
+        records: what was weighed of each record.
+    """
+    shares: dict[str, float] = {}
+    for kind in KINDS:
+        marks = [[each.prefers_target for each in own if each.probe.kind == kind] for own in records]
+        means = [sum(map(bool, own)) / len(own) for own in marks if own and None not in own]
+        shares[kind] = sum(means) / len(means) if means else float("nan")
+    shares[SCORE] = float(_harmonic(torch.tensor(list(shares.values()), dtype=torch.float64)[:, None]))
+    return shares
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

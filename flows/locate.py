@@ -1,7 +1,11 @@
-"""Locating from a terminal: where a fact is in the base, for one prompt or on average over facts that it knows."""
+"""Locating from a terminal: where a fact is in the base, for one prompt or on average over facts that it knows.
+
+A suggestion asks the editor instead of the traces: which layer, written alone, serves the facts best.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,17 +16,25 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from editors.decoding import Progress
-from editors.models import load_model
+from editors.digests import sha256_file
+from editors.joint import Joint
+from editors.layouts import depth_of
+from editors.models import load_model, weights_digest
+from editors.preparing import Recipe, kept_in, prepare
 from editors.recall import known_facts
-from editors.roles import ROLES, average
+from editors.records import read_records, without_contradictions
+from editors.roles import ROLES, average, one_of_each
+from editors.sweeping import Sweep, sweep
 from editors.tracing import Question, Tracing, trace
 from tasks.base import base_folder
 from tasks.draw import draw_average, draw_trace
 from tasks.known_facts import read_facts
 from tasks.settings import Settings
+from tasks.sweeps import ROLE, MlpTrace, draw_sweep, keep_sweep, read_mlp_trace
 from tasks.traces import keep_average, keep_trace
 
 STRONGEST = 5  # sites of each kind that are shown
+NEIGHBOURS = 4  # of each record that a sweep asks
 
 
 def locate_prompt(console: Console, question: Question, *, settings: Tracing, out: Path | None) -> None:
@@ -38,20 +50,24 @@ def locate_prompt(console: Console, question: Question, *, settings: Tracing, ou
     for kind, effects in found.effects.items():
         for layer, token in _strongest(effects):
             marked = found.tokens[token] + ("*" if token in found.subject else "")
-            table.add_row(kind, str(layer), escape(marked), f"{float(effects[layer, token]):+.3f}")
+            table.add_row(kind, str(found.layers[layer]), escape(marked), f"{float(effects[layer, token]):+.3f}")
     console.print(table)
-    _where(console, out)
+    _where(console, out, "trace")
 
 
 def locate_facts(console: Console, file: Path, *, limit: int, settings: Tracing, out: Path | None) -> None:
-    """Average traces over the first facts of a file that the base knows; keep trace.json and trace.png in a folder."""
+    """Average traces over the first facts of a file that the base knows; keep trace.json and trace.png in a folder.
+
+    Of each prompt one token in each role is traced.
+    """
     facts = read_facts(file)
     model, tokenizer = _base(console)
     with console.status("asking") as status:
         told = _told(status.update)
         known = known_facts(model, tokenizer, facts, limit=limit, progress=told)
         questions = [Question(prompt=fact.filled, subject=fact.subject) for fact in known]
-        found = average(trace(model, tokenizer, questions, settings=settings, progress=told), seed=settings.seed)
+        traces = trace(model, tokenizer, questions, settings=settings, choose=one_of_each, progress=told)
+        found = average(traces, seed=settings.seed)
     if out:
         keep_average(out / "trace.json", found, settings)
         draw_average(out / "trace.png", found)
@@ -61,15 +77,65 @@ def locate_facts(console: Console, file: Path, *, limit: int, settings: Tracing,
         for role, layer in _strongest(effects.mean.nan_to_num(float("-inf"))):
             low, high = float(effects.low[role, layer]), float(effects.high[role, layer])
             mean, count = f"{float(effects.mean[role, layer]):+.3f}", str(found.counts[role])
-            table.add_row(kind, str(layer), ROLES[role], count, mean, f"{low:+.3f} to {high:+.3f}")
+            table.add_row(kind, str(found.layers[layer]), ROLES[role], count, mean, f"{low:+.3f} to {high:+.3f}")
     console.print(table)
-    _where(console, out)
+    _where(console, out, "trace")
+
+
+def suggest_layers(
+    console: Console, file: Path, *, limit: int, every: int, seed: int, traces: Path | None, out: Path | None
+) -> None:
+    """Rank layers by what an edit at each alone does, and show how far a trace foresaw it.
+
+    It keeps suggest.json and suggest.png in a folder.
+    """
+    settings = Settings()
+    records, _ = without_contradictions(read_records(file, limit=limit))
+    asked = [dataclasses.replace(record, neighbours=record.neighbours[:NEIGHBOURS]) for record in records]
+    folder = _folder(console, settings)
+    model, tokenizer = load_model(folder, device=settings.device)
+    layers = tuple(range(0, depth_of(model) - 1, every))  # nothing reads what the last layer writes at a subject
+    trace = read_mlp_trace(traces, layers=layers) if traces else None
+    config = Joint(layers=layers)
+    recipe = Recipe.of(config, base=weights_digest(folder), seed=seed)
+    with console.status("preparing") as status:
+        told = _told(status.update)
+        cache = settings.home / "cache" / "material"
+        prepared = kept_in(cache, recipe, lambda wanted: prepare(model, tokenizer, wanted, progress=told))
+        found = sweep(model, tokenizer, asked, layers=layers, config=config, material=prepared.material, progress=told)
+    setting = {"data": file.name, "data_sha256": sha256_file(file), "neighbours": NEIGHBOURS}
+    setting |= {"config": dataclasses.asdict(config), "material": dataclasses.asdict(recipe)}
+    if out:
+        keep_sweep(out / "suggest.json", found, setting=setting, trace=trace)
+        draw_sweep(out / "suggest.png", found, trace)
+    _show_sweep(console, found, trace)
+    _where(console, out, "suggest")
+
+
+def _show_sweep(console: Console, found: Sweep, trace: MlpTrace | None) -> None:
+    table = Table("layer", *found.unedited, "KL, median", "KL, 95th percentile", "MLP trace")
+    for trial in found.ranked():
+        kl = ["-" if value is None else f"{value:.4f}" for value in (trial.drift.median, trial.drift.p95)]
+        effect = trace.effects.get(trial.layer) if trace else None
+        shares = [f"{100 * share:.1f}" for share in trial.shares.values()]
+        table.add_row(str(trial.layer), *shares, *kl, "-" if effect is None else f"{effect:+.3f}")
+    table.add_section()
+    table.add_row("unedited", *(f"{100 * share:.1f}" for share in found.unedited.values()), "0", "0", "")
+    console.print(table)
+    console.print(f"{found.facts} facts at once, {found.prompts} prompts after each edit", highlight=False)
+    if trace:
+        foretold = trace.foretells(found)
+        over = f"over {foretold.layers} layers: {foretold.correlation:+.2f}"
+        console.print(f"rank correlation of score and MLP trace at the {ROLE} {over}", highlight=False)
 
 
 def _base(console: Console) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     settings = Settings()
-    folder = base_folder(settings, report=lambda line: console.print(f"  {escape(line)}", highlight=False))
-    return load_model(folder, device=settings.device)
+    return load_model(_folder(console, settings), device=settings.device)
+
+
+def _folder(console: Console, settings: Settings) -> Path:
+    return base_folder(settings, report=lambda line: console.print(f"  {escape(line)}", highlight=False))
 
 
 def _told(update: Callable[[str], object]) -> Progress:
@@ -89,6 +155,6 @@ def _chances(what: str, clean: float, corrupted: float) -> str:
     return f"{escape(what)} is {clean:.3f}, and {corrupted:.3f} with the subject hidden by noise"
 
 
-def _where(console: Console, out: Path | None) -> None:
+def _where(console: Console, out: Path | None, name: str) -> None:
     if out:
-        console.print(f"{escape(str(out / 'trace.json'))} and trace.png", highlight=False)
+        console.print(f"{escape(str(out / name))}.json and {name}.png", highlight=False)

@@ -35,8 +35,8 @@ def draw_trace(path: Path, trace: Trace) -> None:
         _plain(f"P({trace.answer.strip()}) is {trace.clean:.2f}, {trace.corrupted:.2f} with the subject hidden")
     )
     for axes, (kind, effects) in zip(figure.subplots(1, len(trace.effects)), trace.effects.items(), strict=True):
-        _heatmap(figure, axes, effects.T, kind, labels=labels, window=trace.window)
-    _save(figure, path)
+        _heatmap(figure, axes, effects.T, kind, labels=labels, found=trace)
+    save_figure(figure, path)
 
 
 def draw_average(path: Path, average: AverageTrace) -> None:
@@ -47,19 +47,36 @@ def draw_average(path: Path, average: AverageTrace) -> None:
     figure.suptitle(f"{average.facts} known facts: {chances}")
     maps, curves = figure.subplots(2, len(average.effects), height_ratios=(2, 3))
     for heat, curve, (kind, found) in zip(maps, curves, average.effects.items(), strict=True):
-        _heatmap(figure, heat, found.mean, kind, labels=labels, window=average.window)
+        _heatmap(figure, heat, found.mean, kind, labels=labels, found=average)
         for role, mean, low, high in zip(ROLES, found.mean, found.low, found.high, strict=True):
-            (line,) = curve.plot(mean.tolist(), label=role)
-            curve.fill_between(range(len(mean)), low.tolist(), high.tolist(), color=line.get_color(), alpha=0.15)
+            (line,) = curve.plot(average.layers, mean.tolist(), label=role)
+            curve.fill_between(average.layers, low.tolist(), high.tolist(), color=line.get_color(), alpha=0.15)
         curve.set_xlabel("layer")
         curve.set_ylabel("mean indirect effect, 95 % interval")
     curves[0].legend(fontsize="small")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
-def _heatmap(figure: Figure, axes: Axes, values: Tensor, kind: str, *, labels: Sequence[str], window: int) -> None:
-    image = axes.imshow(values.numpy(), aspect="auto", cmap=COLOURS[kind], vmin=0, interpolation="nearest")
-    axes.set_title(TITLES[kind].format(window))
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG."""
+    picture = BytesIO()
+    FigureCanvasAgg(figure).print_png(picture)
+    write_atomically(path, picture.getvalue())
+
+
+def _heatmap(
+    figure: Figure, axes: Axes, values: Tensor, kind: str, *, labels: Sequence[str], found: Trace | AverageTrace
+) -> None:
+    half = found.layers.step / 2
+    image = axes.imshow(
+        values.numpy(),
+        extent=(found.layers[0] - half, found.layers[-1] + half, len(labels) - 0.5, -0.5),
+        aspect="auto",
+        cmap=COLOURS[kind],
+        vmin=0,
+        interpolation="nearest",
+    )
+    axes.set_title(TITLES[kind].format(found.window))
     axes.set_yticks(range(len(labels)), [_plain(label) for label in labels])
     axes.set_xlabel("layer at which it is put back")
     axes.set_ylabel("token")
@@ -69,9 +86,3 @@ def _heatmap(figure: Figure, axes: Axes, values: Tensor, kind: str, *, labels: S
 def _plain(text: str) -> str:
     """Text in which no $ opens a formula, and white space can be seen."""
     return text.replace("$", r"\$").replace("\n", "↵")
-
-
-def _save(figure: Figure, path: Path) -> None:
-    picture = BytesIO()
-    FigureCanvasAgg(figure).print_png(picture)
-    write_atomically(path, picture.getvalue())

@@ -20,20 +20,31 @@ def locate(
     data: Annotated[
         Path | None, typer.Option(help="average over facts of this .jsonl file that the base knows")
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="facts of the file to average over")] = 50,
+    suggest: Annotated[
+        bool, typer.Option("--suggest", help="instead rank layers: edit CounterFact records of --data at each alone")
+    ] = False,
+    traces: Annotated[
+        Path | None, typer.Option(help="a kept average trace.json to hold the ranking against", dir_okay=False)
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="facts of the file; by default 50, or 30 to suggest")] = None,
     samples: Annotated[int, typer.Option(min=1, help="draws of noise a prompt")] = 10,
-    seed: Annotated[int, typer.Option(help="of the noise")] = 0,
-    out: Annotated[Path | None, typer.Option(help="a folder for trace.json and trace.png")] = None,
+    every: Annotated[int, typer.Option(min=1, help="only every so many layers")] = 1,
+    seed: Annotated[int, typer.Option(help="of all draws")] = 0,
+    out: Annotated[Path | None, typer.Option(help="a folder for data and picture")] = None,
 ) -> None:
-    """Show where in the base a fact is: which hidden states carry it from its subject to the answer."""
+    """Show where in the base a fact is: which hidden states carry it to the answer, or which layer to write it at."""
     if (data is None) == (not prompt) or bool(prompt) != bool(subject) or (data and answer):
         raise typer.BadParameter("give a prompt with --subject, or --data FILE")
+    if (suggest and not data) or (traces and not suggest):
+        raise typer.BadParameter("--suggest needs --data FILE, and --traces needs --suggest")
     from editors.tracing import Question, Tracing
-    from flows.locate import locate_facts, locate_prompt
+    from flows.locate import locate_facts, locate_prompt, suggest_layers
 
-    settings = Tracing(samples=samples, seed=seed)
-    if data:
-        locate_facts(console, data, limit=limit, settings=settings, out=out)
+    settings = Tracing(samples=samples, every=every, seed=seed)
+    if data and suggest:
+        suggest_layers(console, data, limit=limit or 30, every=every, seed=seed, traces=traces, out=out)
+    elif data:
+        locate_facts(console, data, limit=limit or 50, settings=settings, out=out)
     else:
         question = Question(prompt=prompt, subject=subject, answer=answer or None)
         locate_prompt(console, question, settings=settings, out=out)

@@ -10,9 +10,21 @@ from editors.restoring import KINDS
 from editors.roles import ROLES
 from editors.scoring import generate
 from flows.cli import app
+from tasks.sweeps import TraceFileError
 
 PNG = b"\x89PNG\r\n\x1a\n"
 PROMPT = "The capital of France is"
+RECORD = {
+    "case_id": 1,
+    "prompt": PROMPT,
+    "subject": "France",
+    "target_new": "Boeing",
+    "ground_truth": "Paris",
+    "rephrase_prompt": "It is said that the capital of France is",
+    "locality_prompt": "The CEO of Boeing is",
+    "locality_ground_truth": "Kelly Ortberg",
+}
+OTHER = RECORD | {"case_id": 2, "prompt": "The CEO of Volvos is", "subject": "Volvos", "target_new": "Kelly"}
 
 
 @pytest.fixture
@@ -51,6 +63,14 @@ def test_a_prompt_is_traced_into_a_table_data_and_a_picture(locate, tmp_path):
     assert (tmp_path / "out" / "trace.png").read_bytes().startswith(PNG)
 
 
+def test_only_some_layers_are_traced_where_that_is_asked(locate, tmp_path):
+    done = locate(PROMPT, "--subject", "France", "--every", "4", "--out", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    found = json.loads((tmp_path / "out" / "trace.json").read_text(encoding="utf-8"))
+    assert found["layers"] == [0, 4, 8]
+    assert {len(rows) for rows in found["effects"].values()} == {3}
+
+
 def test_an_average_is_over_the_facts_that_the_model_knows(locate, tiny_folder, tmp_path):
     facts = believed(tiny_folder, ["France", "Boeing", "Kelly Ortberg"])
     facts[1]["attribute"] = "nowhere"
@@ -67,8 +87,62 @@ def test_an_average_is_over_the_facts_that_the_model_knows(locate, tiny_folder, 
     assert (tmp_path / "out" / "trace.png").read_bytes().startswith(PNG)
 
 
-@pytest.mark.parametrize("arguments", [(), (PROMPT,), (PROMPT, "--subject", "France", "--data", "facts.jsonl")])
-def test_a_wrong_call_says_what_to_give(locate, arguments):
+@pytest.fixture
+def records(tmp_path):
+    """A file of two records."""
+    file = tmp_path / "records.jsonl"
+    file.write_text("\n".join(json.dumps(record) for record in (RECORD, OTHER)), encoding="utf-8")
+    return file
+
+
+@pytest.fixture
+def average(tmp_path):
+    """A file with an average trace over every second layer, which rises with the layer."""
+    file = tmp_path / "trace.json"
+    layers = list(range(0, 10, 2))
+    means = [[None] * 5, [None] * 5, [layer / 100 for layer in layers], *([[None] * 5] * 3)]
+    file.write_text(json.dumps({"facts": 7, "layers": layers, "effects": {"mlp": {"mean": means}}}), encoding="utf-8")
+    return file
+
+
+def test_a_suggestion_ranks_layers_beside_the_trace(locate, records, average, tmp_path):
+    done = locate("--suggest", "--data", records, "--every", "2", "--traces", average, "--out", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    found = json.loads((tmp_path / "out" / "suggest.json").read_text(encoding="utf-8"))
+    assert (found["facts"], found["prompts"]) == (2, 6)
+    assert sorted(trial["layer"] for trial in found["ranking"]) == [0, 2, 4, 6, 8]
+    scores = [trial["score"] for trial in found["ranking"]]
+    assert scores == sorted(scores, reverse=True)
+    assert all(trial["kl"]["count"] == 2 for trial in found["ranking"])
+    assert (found["trace"]["facts"], found["trace"]["layers"]) == (7, 5)
+    assert found["trace"]["effects"]["8"] == 0.08
+    assert "rank correlation of score and MLP trace at the last subject token over 5 layers" in done.output
+    assert (tmp_path / "out" / "suggest.png").read_bytes().startswith(PNG)
+
+
+def test_a_trace_of_other_layers_is_refused(locate, records, average):
+    done = locate("--suggest", "--data", records, "--every", "5", "--traces", average)
+    assert isinstance(done.exception, TraceFileError)
+    assert "it has 1 of the 2 layers of the sweep" in str(done.exception)
+
+
+def test_a_file_that_is_no_average_trace_is_refused(locate, records):
+    done = locate("--suggest", "--data", records, "--every", "9", "--traces", records)
+    assert isinstance(done.exception, TraceFileError)
+    assert "corrigenda locate --data FILE --out FOLDER" in str(done.exception)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "give a prompt with --subject, or --data FILE"),
+        ((PROMPT,), "give a prompt with --subject, or --data FILE"),
+        ((PROMPT, "--subject", "France", "--data", "facts.jsonl"), "give a prompt with --subject, or --data FILE"),
+        ((PROMPT, "--subject", "France", "--suggest"), "--suggest needs --data FILE"),
+        (("--data", "facts.jsonl", "--traces", "trace.json"), "--traces needs --suggest"),
+    ],
+)
+def test_a_wrong_call_says_what_to_give(locate, arguments, said):
     done = locate(*arguments)
     assert done.exit_code == 2
-    assert "give a prompt with --subject, or --data FILE" in done.output
+    assert said in done.output
