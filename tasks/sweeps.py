@@ -83,9 +83,9 @@ def keep_sweep(path: Path, found: Sweep, *, setting: Mapping[str, Any], trace: M
     content = {
         "facts": found.facts,
         "prompts": found.prompts,
-        "unedited": _numbers(found.unedited),
+        "unedited": _rounded(found.unedited),
         "ranking": [
-            {"layer": trial.layer, **_numbers(trial.shares), "kl": asdict(trial.drift)} for trial in found.ranked()
+            {"layer": trial.layer, **_rounded(trial.shares), "kl": asdict(trial.drift)} for trial in found.ranked()
         ],
         "trace": None if trace is None else _compared(trace, found),
         "setting": dict(setting),
@@ -121,12 +121,9 @@ def draw_sweep(path: Path, found: Sweep, trace: MlpTrace | None) -> None:
 
 def _compared(trace: MlpTrace, found: Sweep) -> dict[str, Any]:
     foretold = trace.foretells(found)
-    return {**asdict(trace), "layers": foretold.layers, "rank_correlation": _number(foretold.correlation)}
+    correlation = None if math.isnan(foretold.correlation) else round(foretold.correlation, 6)
+    return {**asdict(trace), "layers": foretold.layers, "rank_correlation": correlation}
 
 
-def _numbers(shares: Mapping[str, float]) -> dict[str, float | None]:
-    return {name: _number(share) for name, share in shares.items()}
-
-
-def _number(value: float) -> float | None:
-    return None if math.isnan(value) else round(value, 6)
+def _rounded(shares: Mapping[str, float]) -> dict[str, float]:
+    return {name: round(share, 6) for name, share in shares.items()}

@@ -120,16 +120,11 @@ def test_a_suggestion_ranks_layers_beside_the_trace(locate, records, average, tm
     assert (tmp_path / "out" / "suggest.png").read_bytes().startswith(PNG)
 
 
-def test_a_trace_of_other_layers_is_refused(locate, records, average):
+def test_a_trace_of_other_layers_is_refused_before_the_sweep(locate, records, average, monkeypatch):
+    monkeypatch.setattr("flows.locate.sweep", lambda *_, **__: pytest.fail("it began"))
     done = locate("--suggest", "--data", records, "--every", "5", "--traces", average)
     assert isinstance(done.exception, TraceFileError)
     assert "it has 1 of the 2 layers of the sweep" in str(done.exception)
-
-
-def test_a_file_that_is_no_average_trace_is_refused(locate, records):
-    done = locate("--suggest", "--data", records, "--every", "9", "--traces", records)
-    assert isinstance(done.exception, TraceFileError)
-    assert "corrigenda locate --data FILE --out FOLDER" in str(done.exception)
 
 
 @pytest.mark.parametrize(
