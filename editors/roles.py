@@ -3,7 +3,7 @@
 Prompts differ in length, so tokens are compared by the role that they play. Each has one; where two apply, the later
 one in ROLES: a one-token subject is its own last token, and what ends a prompt is its last token whatever else it is.
 A fact counts once for each role that it has, with the mean over the traced tokens in that role; to trace one of each
-is enough, and costs half as much. Facts are resampled whole: the tokens of one prompt hang together.
+is enough, and costs 0.56 of all on 50 prompts. Facts are resampled whole: the tokens of one prompt hang together.
 
 Source: Meng et al. 2022 (ROME), section 2.2 and figure 2, arXiv:2202.05262; the intervals are bootstrapped.
 """
