@@ -20,7 +20,7 @@ from editors.digests import sha256_file
 from editors.joint import Joint
 from editors.layouts import depth_of
 from editors.models import load_model, weights_digest
-from editors.preparing import Recipe, kept_in, prepare
+from editors.preparing import Recipe, prepare_in
 from editors.recall import known_facts
 from editors.records import read_records, without_contradictions
 from editors.roles import ROLES, average, one_of_each
@@ -97,14 +97,14 @@ def suggest_layers(
     layers = tuple(range(0, depth_of(model) - 1, every))  # nothing reads what the last layer writes at a subject
     trace = read_mlp_trace(traces, layers=layers) if traces else None
     config = Joint(layers=layers)
-    recipe = Recipe.of(config, base=weights_digest(folder), seed=seed)
+    recipe = Recipe.of(config, base=weights_digest(folder), seed=seed, corpus=settings.corpus, held=settings.held_text)
     with console.status("preparing") as status:
         told = _told(status.update)
         cache = settings.home / "cache" / "material"
-        prepared = kept_in(cache, recipe, lambda wanted: prepare(model, tokenizer, wanted, progress=told))
+        prepared = prepare_in(cache, recipe, lambda: (model, tokenizer), progress=told)
         found = sweep(model, tokenizer, asked, layers=layers, config=config, material=prepared.material, progress=told)
     setting = {"data": file.name, "data_sha256": sha256_file(file), "neighbours": NEIGHBOURS}
-    setting |= {"config": dataclasses.asdict(config), "material": dataclasses.asdict(recipe)}
+    setting |= {"config": dataclasses.asdict(config), "material": recipe.to_record()}
     if out:
         keep_sweep(out / "suggest.json", found, setting=setting, trace=trace)
         draw_sweep(out / "suggest.png", found, trace)
