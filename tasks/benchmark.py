@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from editors.artifacts import write_atomically
-from editors.benchmark import BenchmarkReport, Round, run
+from editors.benchmark import BenchmarkReport, Plan, Round, run
 from editors.decoding import Progress
 from editors.digests import canonical_json, sha256_file
 from editors.models import load_model, weights_digest
@@ -34,6 +34,7 @@ class Request:
         limit: how many records; all where it is None.
         rounds: into how many parts they are divided.
         sequential: edit each part into the edited model.
+        asked: ask about at most so many of the records, evenly spread; about all where it is None.
     """
 
     data: Path
@@ -42,6 +43,7 @@ class Request:
     limit: int | None = None
     rounds: int = 1
     sequential: bool = False
+    asked: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,9 +70,11 @@ def benchmark(request: Request, *, cache: Path, device: str, progress: Progress)
 
     Raises:
         RecordFileError: the data can't be read.
+        InvalidConfigError: the records can't be divided into as many rounds; nothing has been loaded yet.
         EditorError: whatever the model or the method refuses.
     """
     records = read_records(request.data, limit=request.limit)
+    plan = Plan.of(records, rounds=request.rounds, asked=request.asked)
     model, tokenizer = load_model(request.model, device=device)
     config = EDITORS[request.method].config()
     recipe = Recipe.of(config, base=weights_digest(request.model))
@@ -78,11 +82,10 @@ def benchmark(request: Request, *, cache: Path, device: str, progress: Progress)
     report = run(
         model,
         tokenizer,
-        records,
+        plan,
         config=config,
         material=prepared.material,
         held=prepared.held,
-        rounds=request.rounds,
         sequential=request.sequential,
         progress=progress,
     )
