@@ -31,7 +31,7 @@ console = Console()
 T = TypeVar("T")
 
 
-def options(doc: str) -> argparse.ArgumentParser:
+def options(doc: str | None) -> argparse.ArgumentParser:
     """Return the parser that every benchmark begins with: its docstring as help, the base, and where results go.
 
     Args:

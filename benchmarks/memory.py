@@ -1,8 +1,8 @@
 """Peak memory of batches of `joint`: bounded by the tokens of a batch of the optimisation, not by the number of facts.
 
-Each size is edited in a process of its own, which loads the model and the material, notes what it holds then, and
-reports its high-water mark after the edit. What a step holds, it gives back before the next one; so one step shows as
-high a mark as twenty, in a twentieth of the time.
+Each size is edited in a process of its own, which reports its high-water mark: Python, torch and the second moments
+count, not only what the edit takes. What a step holds, it gives back before the next one; so one step shows as high a
+mark as twenty do.
 
     python -m benchmarks.memory [--facts 50 200 1000] [--steps 1] [--budget 2048] [--data FILE ...] [--model FOLDER]
 """
@@ -43,35 +43,34 @@ def main() -> None:
     records_in(told.data)
     told.model = folder_of(told.model)
     held = {facts: edited_apart(facts, told) for facts in told.facts}
-    above = {facts: each["peak"] - each["before"] for facts, each in held.items()}
+    above = {facts: each["peak"] - each["model"] for facts, each in held.items()}
     sizes = sorted(above)
     smaller, largest = (above[size] for size in (sizes[-2:][0], sizes[-1]))
     outcome = Outcome(
         what=f"peak memory of a {max(held):,}-fact batch",
         goal="under model + 2 GiB, flat in the number of facts",
-        reached="model + " + ", ".join(f"{bytes_ / 2**30:.2f} GiB at {facts:,}" for facts, bytes_ in above.items()),
+        reached="model + " + ", ".join(f"{rest / 2**30:.2f} GiB at {facts:,}" for facts, rest in above.items()),
         met=largest < GOAL and largest <= FLAT * smaller,
-        setting=f"{told.model.name}, joint, {told.steps} step(s), {told.budget} tokens in a batch; a process of its "
-        f"own for each size, which held {held[sizes[-1]]['before'] / 2**30:.2f} GiB before the edit",
+        setting=f"{told.model.name} of {held[sizes[-1]]['model'] / 2**30:.2f} GiB, joint, {told.steps} step(s), "
+        f"{told.budget} tokens in a batch; high-water mark of a process of its own for each size, all included",
     )
     figures = {"bytes": held, "steps": told.steps, "budget": told.budget, "data": named(told.data)}
     conclude("memory", [outcome], figures=figures, device=torch.device("cpu"), folder=told.results)
 
 
 def edited_apart(facts: int, told) -> dict[str, int]:
-    """Edit one size in a fresh process, and return what it held before and at most."""
+    """Edit one size in a fresh process, and return the bytes of the model and those that the process held at most."""
     words = ["--here", "--facts", facts, "--steps", told.steps, "--budget", told.budget, "--model", told.model]
     command = [sys.executable, "-m", "benchmarks.memory", *map(str, words), "--data", *map(str, told.data)]
     return json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout.splitlines()[-1])
 
 
 def edited_here(told) -> dict[str, int]:
-    """Edit one size in this process, and return what it held before and at most."""
+    """Edit one size in this process, and return the bytes of the model and those that the process held at most."""
     (facts,) = told.facts
     config = Joint(values=dataclasses.replace(_DEFAULTS, steps=told.steps, budget=told.budget))
     records, _ = without_contradictions(records_in(told.data))
     base = base_of(told.model, config, progress=lambda what, done, total: None)
-    before = resident()
     edit(
         base.model,
         base.tokenizer,
@@ -79,13 +78,8 @@ def edited_here(told) -> dict[str, int]:
         config=config,
         material=base.prepared.material,
     )
-    return {"before": before, "peak": peak_memory(base.model.device)["process"]}
-
-
-def resident() -> int:
-    """Return the bytes of memory that this process holds now."""
-    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS"))
+    weights = sum(weight.numel() * weight.element_size() for weight in base.model.parameters())
+    return {"model": weights, "peak": peak_memory(base.model.device)["process"]}
 
 
 if __name__ == "__main__":

@@ -80,7 +80,7 @@ def main() -> None:
 
 def solved_at_once(base: Base, config: Joint, values: Mapping[Facts, Value]) -> str:
     """Return the digest of the patch that all kept values give, in an order of their own."""
-    by_name = {facts[0].subject: value for facts, value in reversed(values.items())}
+    by_name = {facts[0].subject: values[facts] for facts in reversed(list(values))}
     return solve(base.model, by_name, config=config, material=base.prepared.material).digest
 
 

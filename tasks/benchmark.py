@@ -147,7 +147,7 @@ def draw(reports: Mapping[str, BenchmarkReport], *, title: str) -> Figure:
     """Draw score, in its three ways, perplexity and KL over the facts edited in so far, a line for each report.
 
     Args:
-        reports: by what tells them apart.
+        reports: of one base, by what tells them apart.
         title: what they have in common.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -163,7 +163,8 @@ def draw(reports: Mapping[str, BenchmarkReport], *, title: str) -> Figure:
             axes.set(xlabel="facts", ylabel=f"score by {how}", ylim=(0, 100))
         texts.plot(facts, [each.text.value for each in report.rounds], marker="o", label=name)
         moved.plot(facts, [each.drift.median for each in report.rounds], marker="o", label=name)
-    texts.axhline(report.unedited.value, color="grey", linestyle="--", label="unedited")
+    unedited = next(iter(reports.values())).unedited.value
+    texts.axhline(unedited, color="grey", linestyle="--", label="unedited")
     texts.set(xlabel="facts", ylabel="perplexity")
     texts.legend()
     moved.set(xlabel="facts", ylabel="KL at neighbours, median, nats")
