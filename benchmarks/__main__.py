@@ -54,7 +54,7 @@ def summary(folder: Path, *, failed: Iterable[str]) -> Table:
     table = table_of(kept)
     for name in failed:
         table.add_row(name, "", "[red]failed[/]", f"python -m benchmarks.{name} shows why")
-    for name in paths.keys() - kept.keys() - set(failed):
+    for name in (name for name in paths if name not in kept and name not in failed):
         table.add_row(name, "", "[yellow]not measured yet[/]", f"python -m benchmarks.{name}")
     return table
 

@@ -76,9 +76,9 @@ def main() -> None:
                 f"{each.asked} of them asked about",
             )
         )
-    draw({"joint, one batch": report}, title=f"joint on {names}").savefig(told.results / "capacity.png", dpi=120)
     figures = {"points": points, "unedited perplexity": report.unedited.value, "data": named(told.data)}
     conclude("capacity", outcomes, figures=figures, device=base.model.device, folder=told.results)
+    draw({"joint, one batch": report}, title=f"joint on {names}").savefig(told.results / "capacity.png", dpi=120)
 
 
 if __name__ == "__main__":

@@ -67,7 +67,6 @@ def main() -> None:
         met=digest == reports[FROM_BASE].rounds[-1].patch and cosine > AGREEMENT,
         setting=setting,
     )
-    draw(reports, title=f"joint on {told.data.name}").savefig(told.results / "rounds.png", dpi=120)
     figures = {
         "reports": {name: asdict(report) for name, report in reports.items()},
         "seconds of the values from the base": stored.cost(facts).seconds,
@@ -76,6 +75,7 @@ def main() -> None:
     }
     outcomes = [one_batch, against_sequential(reports, one_batch.what.removesuffix("one batch"), setting)]
     conclude("rounds", outcomes, figures=figures, device=base.model.device, folder=told.results)
+    draw(reports, title=f"joint on {told.data.name}").savefig(told.results / "rounds.png", dpi=120)
 
 
 def solved_at_once(base: Base, config: Joint, values: Mapping[Facts, Value]) -> str:
