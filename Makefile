@@ -34,8 +34,8 @@ lint: $(STAMP)  ## style, format, types and import contracts
 	.venv/bin/basedpyright
 	.venv/bin/lint-imports
 
-bench: $(STAMP)  ## run every benchmark
-	@set -e; for file in benchmarks/*.py; do echo "== $$file"; .venv/bin/python "$$file"; done
+bench: $(STAMP)  ## measure against the goals in about an hour, and show all kept results; BENCH=names for some
+	.venv/bin/python -m benchmarks $(BENCH)
 
 pins: $(STAMP)  ## write infra/pins.txt anew from what is installed
 	.venv/bin/python -m infra.pins

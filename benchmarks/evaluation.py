@@ -1,101 +1,128 @@
-"""Evaluating CounterFact records: one pass over all prompts against a pass a record, as the published code does.
+"""Evaluating CounterFact records: all prompts together against a record at a time, as the published code does.
 
-Both sides weigh the same targets behind the same prompts, from the same tokens, on the same machine in one run, and
-their numbers are compared. The reference runs each record's prompts, every one with its target and with its prior, as
-one padded batch through the whole model, with the logits of the whole vocabulary at every position, and reads each
-token's log-probability off them one by one (kmeng01/memit, experiments/py/eval_utils_counterfact.py; own code here).
+Both sides weigh the same targets and priors behind the same prompts, and tell whether the model by itself writes the
+target, on the same machine in one run; their answers are compared. The reference runs each record's prompts, every
+one with its target and with its prior, as one padded batch through the whole model, with the logits of the whole
+vocabulary at every position, reads each token's log-probability off them one by one (kmeng01/memit,
+experiments/py/eval_utils_counterfact.py; own code here), and lets transformers write as many tokens as our answers may
+have. We read each prompt once, and write until it is settled whether the answer begins with the target.
 
-    python -m benchmarks.evaluation [--data FILE] [--limit 100] [--model FOLDER]
+What the reference takes for a record does not depend on how many there are; so it is given some of them, evenly spread.
+
+    python -m benchmarks.evaluation [--data FILE] [--limit 100] [--reference 20] [--model FOLDER]
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import platform
 import sys
 import time
+from collections import defaultdict
+from itertools import islice
 from pathlib import Path
 
 import torch
-from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
-from editors.artifacts import write_atomically
-from editors.digests import sha256_file
+from benchmarks.ground import COUNTERFACT, console, folder_of, named, options, records_in
+from benchmarks.outcome import Outcome, conclude
+from editors.answers import starts_with
 from editors.measuring import probes_of
 from editors.models import load_model
-from editors.records import read_records
-from editors.scoring import weigh
-from editors.tokens import answer_row, pad
+from editors.scoring import ANSWER_TOKENS, says_targets, weigh
+from editors.tokens import answer_row, pad, text_row
 
 GOAL = 5.0
-DATA = Path("../shared/data/counterfact_full.jsonl")
-RESULT = Path(__file__).parent / "results" / "evaluation.json"
-console = Console()
 
 
-def main():
-    options = arguments()
-    if not options.data.is_file():
-        console.print(f"skipped: {options.data} is not on this machine; name CounterFact records with --data")
-        return
-    model, tokenizer = load_model(options.model or base_folder(), device="cpu")
-    records = [probes_of(record) for record in read_records(options.data, limit=options.limit)]
-    probes = [probe for record in records for probe in record]
-    ours(model, tokenizer, records[0])
-    reference(model, tokenizer, records[0])
-    before, _ = timed(lambda: ours(model, tokenizer, probes))
-    rival, expected = timed(
-        lambda: [pair for record in track(records, "reference") for pair in reference(model, tokenizer, record)]
-    )
-    after, found = timed(lambda: ours(model, tokenizer, probes))
-    mine = max(before, after)
-    result = {
-        "goal": GOAL,
-        "reached": rival[0] / mine[0],
-        "reached in processor time": rival[1] / mine[1],
-        "seconds": {"ours, before": before[0], "ours, after": after[0], "reference": rival[0]},
-        "processor seconds": {"ours, before": before[1], "ours, after": after[1], "reference": rival[1]},
-        "largest difference in nats": float((torch.tensor(found) - torch.tensor(expected)).abs().max()),
-        "records": len(records),
-        "prompts": len(probes),
-        "data": {"name": options.data.name, "sha256": sha256_file(options.data)},
-        "machine": {"cpu": platform.processor() or platform.machine(), "threads": torch.get_num_threads()},
-        "versions": {"python": platform.python_version(), "torch": torch.__version__},
-    }
-    show(result)
-    write_atomically(RESULT, json.dumps(result, indent=2).encode())
-
-
-def arguments():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--data", type=Path, default=DATA, help="CounterFact records")
+def main() -> None:
+    parser = options(__doc__)
+    parser.add_argument("--data", type=Path, default=COUNTERFACT, help="CounterFact records")
     parser.add_argument("--limit", type=int, default=100, help="how many of them")
-    parser.add_argument("--model", type=Path, help="a folder; by default the base that the settings name")
-    return parser.parse_args()
+    parser.add_argument("--reference", type=int, default=20, help="how many of these the reference evaluates")
+    told = parser.parse_args()
+    records = [probes_of(record) for record in records_in([told.data], limit=told.limit)]
+    folder = folder_of(told.model)
+    model, tokenizer = load_model(folder, device="cpu")
+    step = -(-len(records) // told.reference)
+    together(model, tokenizer, records[:1])
+    one_by_one(model, tokenizer, records[:1])
+    first, _ = together(model, tokenizer, records)
+    rival, expected = one_by_one(model, tokenizer, track(records[::step], "reference", console=console))
+    again, found = together(model, tokenizer, records)
+    ours = {name: max(first[name], again[name]) for name in rival}
+    ratio = {name: rival[name] / ours[name] for name in rival}
+    pairs = [pair for own, other in zip(found[::step], expected, strict=True) for pair in zip(own, other, strict=True)]
+    apart = max(abs(mine - theirs) for one, other in pairs for mine, theirs in zip(one[:2], other[:2], strict=True))
+    alike = sum(one[2] == other[2] for one, other in pairs)
+    outcome = Outcome(
+        what=f"evaluation of {len(records)} records against the per-record reference",
+        goal=f">= {GOAL:.0f} x faster",
+        reached=f"{ratio['all']:.1f} x ({ours['all']:.2f} s a record against {rival['all']:.2f} s; in processor time "
+        f"{ratio['processor']:.1f} x; weighing alone {ratio['weighing']:.1f} x), within {apart:.0e} nats, "
+        f"{alike} of {len(pairs)} prompts answered alike",
+        met=ratio["all"] >= GOAL,
+        setting=f"{folder.name} unedited, {sum(map(len, records))} prompts, target and prior weighed, up to "
+        f"{ANSWER_TOKENS} tokens written; the reference on {len(expected)} records",
+    )
+    figures = {
+        "reached": ratio,
+        "seconds a record": {"ours, before": first, "ours, after": again, "reference": rival},
+        "largest difference in nats": apart,
+        "answered alike": alike,
+        "compared": len(pairs),
+        "model": folder.name,
+        "records": len(records),
+        "records of the reference": len(expected),
+        "data": named([told.data]),
+    }
+    conclude("evaluation", [outcome], figures=figures, device=model.device, folder=told.results)
 
 
-def base_folder():
-    from tasks import base, settings
-
-    return base.base_folder(settings.connect(), report=console.print)
-
-
-def timed(work):
-    """Wall-clock and processor seconds; the latter hardly change when other programs share the cores."""
-    began = time.perf_counter(), time.process_time()
-    found = work()
-    return (time.perf_counter() - began[0], time.process_time() - began[1]), found
-
-
-def ours(model, tokenizer, probes):
-    return [(each.target_logprob, each.prior_logprob) for each in weigh(model, tokenizer, probes)]
+def together(model, tokenizer, records):
+    """Return seconds a record by stage, and of each record's prompts both log-probabilities and what is said."""
+    clock = Clock()
+    weighed = weigh(model, tokenizer, [probe for own in records for probe in own])
+    clock.add("weighing")
+    said = says_targets(model, tokenizer, weighed)
+    clock.add("writing")
+    answers = ((each.target_logprob, each.prior_logprob, yes) for each, yes in zip(weighed, said, strict=True))
+    return clock.seconds(len(records)), [list(islice(answers, len(own))) for own in records]
 
 
 @torch.no_grad()
-def reference(model, tokenizer, probes):
+def one_by_one(model, tokenizer, records):
+    """Return the same, a record at a time."""
+    clock, answers = Clock(), []
+    for probes in records:
+        weighed = weighed_whole(model, tokenizer, probes)
+        clock.add("weighing")
+        said = written_whole(model, tokenizer, probes)
+        clock.add("writing")
+        answers.append([(*logprobs, yes) for logprobs, yes in zip(weighed, said, strict=True)])
+    return clock.seconds(len(answers)), answers
+
+
+class Clock:
+    """Adds up seconds; those of the processor hardly change when other programs share the cores."""
+
+    def __init__(self):
+        self._began = self._last = time.perf_counter()
+        self._processor = time.process_time()
+        self._stages = defaultdict(float)
+
+    def add(self, stage):
+        now = time.perf_counter()
+        self._stages[stage] += now - self._last
+        self._last = now
+
+    def seconds(self, records):
+        """Return the seconds a record."""
+        processor = time.process_time() - self._processor
+        spent = {**self._stages, "all": self._last - self._began, "processor": processor}
+        return {name: seconds / records for name, seconds in spent.items()}
+
+
+def weighed_whole(model, tokenizer, probes):
     rows = [answer_row(tokenizer, probe.prompt, answer) for probe in probes for answer in (probe.target, probe.prior)]
     ids, mask = pad(rows, device=model.device)
     logits = model(input_ids=ids, attention_mask=mask).logits
@@ -108,19 +135,14 @@ def reference(model, tokenizer, probes):
     return list(zip(means[::2], means[1::2], strict=True))
 
 
-def show(result):
-    table = Table("what", "goal", "reached", "setting", title="evaluation")
-    table.add_row(
-        f"evaluation of {result['records']} records against the per-record reference",
-        f">= {GOAL:.0f} x faster",
-        f"[{'green' if result['reached'] >= GOAL else 'red'}]{result['reached']:.1f} x[/]",
-        f"{result['prompts']} prompts with target and prior; {result['seconds']['reference']:.1f} s against "
-        f"{max(result['seconds']['ours, before'], result['seconds']['ours, after']):.1f} s; "
-        f"{result['reached in processor time']:.1f} x in processor time; "
-        f"{result['machine']['threads']} threads; same log-probabilities within "
-        f"{result['largest difference in nats']:.0e} nats",
+def written_whole(model, tokenizer, probes):
+    rows = [text_row(tokenizer, probe.prompt.rstrip()) for probe in probes]
+    ids, mask = pad(rows, device=model.device, left=True)
+    written = model.generate(
+        input_ids=ids, attention_mask=mask, do_sample=False, max_new_tokens=ANSWER_TOKENS, pad_token_id=rows[0].ids[0]
     )
-    console.print(table)
+    texts = tokenizer.batch_decode(written[:, ids.shape[1] :], skip_special_tokens=True)
+    return [starts_with(text, probe.target) for text, probe in zip(texts, probes, strict=True)]
 
 
 if __name__ == "__main__":

@@ -9,72 +9,60 @@ wide as that of SmolLM2-135M's layer 8: reflections turn a diagonal matrix, whic
 
 from __future__ import annotations
 
-import argparse
-import json
-import time
-from collections.abc import Callable
-from pathlib import Path
-from typing import TypeVar
+import sys
 
 import torch
-from rich.console import Console
-from rich.table import Table
 
+from benchmarks.ground import options, timed
+from benchmarks.outcome import Outcome, conclude
 from editors.patch import LowRank
 from editors.solving import FactorisedMoment, least_squares
 
-RESULT = Path(__file__).parent / "results" / "solve.json"
 GOAL = 20.0
 AGREEMENT = 1e-8
 CONDITION = 2.8e3
 WEIGHT = 2000.0
 D_OUT = 16
 
-T = TypeVar("T")
-
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Time one site's solve against a Cholesky of the whole system.")
-    parser.add_argument("--d-in", type=int, default=8192)
-    parser.add_argument("--facts", type=int, default=100)
-    parser.add_argument("--repeats", type=int, default=2)
-    arguments = parser.parse_args()
-    row = measure(d_in=arguments.d_in, facts=arguments.facts, repeats=arguments.repeats)
-    Console().print(table_of(row))
-    RESULT.parent.mkdir(parents=True, exist_ok=True)
-    RESULT.write_text(json.dumps(row, indent=1) + "\n", encoding="utf-8")
-
-
-def measure(*, d_in: int, facts: int, repeats: int) -> dict[str, object]:
+    parser = options(__doc__)
+    parser.add_argument("--d-in", type=int, default=8192, help="of the site")
+    parser.add_argument("--facts", type=int, default=100, help="that are solved for")
+    parser.add_argument("--repeats", type=int, default=2, help="of each side, in turn; the fastest counts")
+    told = parser.parse_args()
     torch.manual_seed(0)
-    moment, keys = moment_and_keys(d_in, facts)
-    residuals = torch.randn(facts, D_OUT, dtype=torch.float64)
+    moment, keys = moment_and_keys(told.d_in, told.facts)
+    residuals = torch.randn(told.facts, D_OUT, dtype=torch.float64)
     weighted = WEIGHT * moment
     factorising, factorised = timed(lambda: FactorisedMoment.of(moment, ridge=0.0))
-    ours, theirs = [], []
-    for _ in range(repeats):  # in turn, so that a busy machine slows both
-        seconds, delta = timed(lambda: factorised.least_squares(keys, residuals, weight=WEIGHT))
-        ours.append(seconds)
-        seconds, reference = timed(lambda: least_squares(keys, residuals, second_moment=weighted))
-        theirs.append(seconds)
-    error = relative_error(delta, reference)
-    return {
-        "what": f"solve for {facts} facts at d_in {d_in}",
-        "goal": GOAL,
-        "reached": min(theirs) / min(ours),  # what disturbs a run only adds to it
+    sides = [  # in turn, so that a busy machine slows both
+        (
+            timed(lambda: factorised.least_squares(keys, residuals, weight=WEIGHT)),
+            timed(lambda: least_squares(keys, residuals, second_moment=weighted)),
+        )
+        for _ in range(told.repeats)
+    ]
+    ours, theirs = ([seconds for seconds, _ in side] for side in zip(*sides, strict=True))
+    reached = min(theirs) / min(ours)  # what disturbs a run only adds to it
+    error = relative_error(*(delta for _, delta in sides[-1]))
+    outcome = Outcome(
+        what=f"solve for {told.facts} facts at d_in {told.d_in}, C factorised once, against a Cholesky each time",
+        goal=f">= {GOAL:.0f} x faster, relative error < {AGREEMENT:.0e}",
+        reached=f"{reached:.1f} x ({min(ours):.2f} s against {min(theirs):.2f} s), relative error {error:.0e}",
+        met=reached >= GOAL and error < AGREEMENT,
+        setting=f"float64, condition of C {CONDITION:.0e}, factorising C took {factorising:.1f} s once",
+    )
+    figures = {
+        "reached": reached,
         "seconds": {"kept factor": ours, "Cholesky each time": theirs, "factorising C, once": factorising},
         "relative error": error,
-        "agrees": error < AGREEMENT,
-        "setting": {
-            "facts": facts,
-            "d_in": d_in,
-            "condition of C": CONDITION,
-            "weight": WEIGHT,
-            "dtype": "float64",
-            "threads": torch.get_num_threads(),
-            "torch": torch.__version__,
-        },
+        "facts": told.facts,
+        "d_in": told.d_in,
+        "condition of C": CONDITION,
+        "weight": WEIGHT,
     }
+    conclude("solve", [outcome], figures=figures, device=moment.device, folder=told.results)
 
 
 def moment_and_keys(d_in: int, facts: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -93,26 +81,5 @@ def relative_error(delta: LowRank, reference: LowRank) -> float:
     return float((delta.right - reference.right).norm() / reference.right.norm())
 
 
-def timed(do: Callable[[], T]) -> tuple[float, T]:
-    start = time.perf_counter()
-    result = do()
-    return time.perf_counter() - start, result
-
-
-def table_of(row: dict) -> Table:
-    table = Table("what", "goal", "reached", "same answer", "setting", title="solve")
-    seconds, setting = row["seconds"], row["setting"]
-    fast, slow = (min(seconds[name]) for name in ("kept factor", "Cholesky each time"))
-    table.add_row(
-        row["what"],
-        f">= {row['goal']:.0f} x",
-        f"{row['reached']:.1f} x ({fast:.2f} s against {slow:.2f} s; factorising C once: "
-        f"{seconds['factorising C, once']:.1f} s)",
-        f"relative error {row['relative error']:.1e}, condition of C {setting['condition of C']:.0e}",
-        f"float64, {setting['threads']} thread(s), torch {setting['torch']}",
-    )
-    return table
-
-
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -5,76 +5,76 @@ rounding, and are compared. The reference does what the published code does (kme
 code here): for each fact by itself, every layer runs over every token of every row, and the vocabulary is projected at
 all positions, in each step.
 
-    python -m benchmarks.values [--data FILE] [--facts 20] [--steps 10] [--contexts 3] [--model FOLDER]
+    python -m benchmarks.values [--data FILE] [--facts 10] [--steps 10] [--contexts 3] [--model FOLDER]
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import time
+import sys
 from pathlib import Path
 
 import torch
-from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
+from benchmarks.ground import COUNTERFACT, console, folder_of, named, options, records_in, timed
+from benchmarks.outcome import Outcome, conclude
 from editors.batch import by_subject
 from editors.contexts import sample_contexts
 from editors.hooks import capture, injected
 from editors.layouts import sites_of
 from editors.models import load_model
-from editors.records import read_records
 from editors.tokens import essence_row, fact_row, pad
 from editors.values import ValueSettings, optimise_injections
 
 GOAL = 5.0
+AGREEMENT = 0.995
 LAYER = 8
-DATA = Path("../shared/data/counterfact_full.jsonl")
-RESULT = Path(__file__).parent / "results" / "values.json"
-console = Console()
 
 
 def main() -> None:
-    options = arguments()
-    if not options.data.is_file():
-        console.print(f"skipped: {options.data} is not on this machine; name CounterFact records with --data")
-        return
-    model, tokenizer = load_model(options.model, device="cpu")
-    subjects = by_subject([record.fact for record in read_records(options.data, limit=options.facts)])
-    contexts = sample_contexts(model, tokenizer, count=options.contexts)
-    settings = ValueSettings(steps=options.steps, step_length=0.1, enough=0.0)
-    began = time.perf_counter()
-    mine = optimise_injections(model, tokenizer, subjects, layers=[LAYER], contexts=contexts, settings=settings)[:, 0]
-    ours = time.perf_counter() - began
-    began = time.perf_counter()
-    rival = torch.stack(
-        [
-            one_subject(model, tokenizer, facts, contexts=contexts, settings=settings)
+    parser = options(__doc__)
+    parser.add_argument("--data", type=Path, default=COUNTERFACT, help="CounterFact records")
+    parser.add_argument("--facts", type=int, default=10, help="whose values are optimised")
+    parser.add_argument("--steps", type=int, default=10, help="of Adam, on both sides")
+    parser.add_argument("--contexts", type=int, default=3, help="the bare prompt included")
+    told = parser.parse_args()
+    subjects = by_subject([record.fact for record in records_in([told.data], limit=told.facts)])
+    folder = folder_of(told.model)
+    model, tokenizer = load_model(folder, device="cpu")
+    given = {
+        "contexts": sample_contexts(model, tokenizer, count=told.contexts),
+        "settings": ValueSettings(steps=told.steps, step_length=0.1, enough=0.0),
+    }
+    ours, mine = timed(lambda: optimise_injections(model, tokenizer, subjects, layers=[LAYER], **given)[:, 0])
+    theirs, rival = timed(
+        lambda: [
+            one_subject(model, tokenizer, facts, **given)
             for facts in track(subjects.values(), "reference", console=console)
         ]
     )
-    theirs = time.perf_counter() - began
-    cosines = torch.nn.functional.cosine_similarity(mine, rival, dim=1)
-    row = {
-        "what": f"values of {len(subjects)} subjects, same settings and maths",
-        "goal": GOAL,
+    cosines = torch.nn.functional.cosine_similarity(mine, torch.stack(rival), dim=1)
+    least, median = float(cosines.min()), float(cosines.median())
+    outcome = Outcome(
+        what="values, all facts at once with tails, against one fact at a time over whole rows, same maths",
+        goal=f">= {GOAL:.0f} x faster, cosine > {AGREEMENT}",
+        reached=f"{theirs / ours:.1f} x ({ours / len(subjects):.2f} s a subject against "
+        f"{theirs / len(subjects):.2f} s), cosine at least {least:.4f}",
+        met=theirs / ours >= GOAL and least > AGREEMENT,
+        setting=f"{folder.name}, {len(subjects)} subjects, {told.steps} steps on both sides, {told.contexts} contexts, "
+        f"layer {LAYER}",
+    )
+    figures = {
         "reached": theirs / ours,
         "seconds a subject": {"ours": ours / len(subjects), "reference": theirs / len(subjects)},
-        "cosine": {"least": float(cosines.min()), "median": float(cosines.median())},
-        "setting": {
-            "model": options.model.name,
-            "layer": LAYER,
-            "steps run on both sides": options.steps,
-            "contexts": len(contexts),
-            "threads": torch.get_num_threads(),
-            "torch": torch.__version__,
-        },
+        "cosine": {"least": least, "median": median},
+        "model": folder.name,
+        "layer": LAYER,
+        "subjects": len(subjects),
+        "steps run on both sides": told.steps,
+        "contexts": told.contexts,
+        "data": named([told.data]),
     }
-    console.print(table_of(row))
-    RESULT.parent.mkdir(parents=True, exist_ok=True)
-    RESULT.write_text(json.dumps(row, indent=1) + "\n", encoding="utf-8")
+    conclude("values", [outcome], figures=figures, device=model.device, folder=told.results)
 
 
 def one_subject(model, tokenizer, facts, *, contexts, settings: ValueSettings) -> torch.Tensor:
@@ -114,35 +114,5 @@ def one_subject(model, tokenizer, facts, *, contexts, settings: ValueSettings) -
     return injection.detach()
 
 
-def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Time the values of a batch against one fact at a time.")
-    parser.add_argument("--data", type=Path, default=DATA)
-    parser.add_argument("--facts", type=int, default=20)
-    parser.add_argument("--steps", type=int, default=10)
-    parser.add_argument("--contexts", type=int, default=3)
-    parser.add_argument("--model", type=Path, help="a folder; by default the base that the settings name")
-    options = parser.parse_args()
-    if options.model is None:
-        from tasks.base import base_folder
-        from tasks.settings import Settings
-
-        options.model = base_folder(Settings())
-    return options
-
-
-def table_of(row: dict) -> Table:
-    table = Table("what", "goal", "reached", "same answer", "setting", title="values")
-    seconds, setting = row["seconds a subject"], row["setting"]
-    table.add_row(
-        row["what"],
-        f">= {row['goal']:.0f} x",
-        f"{row['reached']:.1f} x ({seconds['ours']:.2f} s a subject against {seconds['reference']:.2f} s)",
-        f"cosine at least {row['cosine']['least']:.4f}, median {row['cosine']['median']:.4f}",
-        f"{setting['steps run on both sides']} steps, {setting['contexts']} contexts, layer {setting['layer']}, "
-        f"{setting['threads']} thread(s), torch {setting['torch']}",
-    )
-    return table
-
-
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

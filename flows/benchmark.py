@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,7 +12,7 @@ from rich.progress import Progress as Bars
 from rich.progress import TaskID
 from rich.table import Table
 
-from editors.benchmark import BenchmarkReport, Round
+from editors.benchmark import EVALUATION, BenchmarkReport
 from editors.decoding import Progress
 from editors.metrics import HOWS, SCORE, Estimate, Metric
 from tasks.benchmark import Benchmark
@@ -41,7 +42,7 @@ def show(found: Benchmark, console: Console) -> None:
     if len(report.rounds) > 1:
         title = "each round edits the edited model" if setting["sequential"] else "each round edits the base"
         console.print(_rounds(report, title=title))
-    console.print(_seconds(last, title="seconds" if len(report.rounds) == 1 else "seconds of the last round"))
+    console.print(_seconds(report))
     peaks = ", ".join(f"{name} {peak / 2**30:.2f} GiB" for name, peak in found.memory.items())
     machine = setting["machine"]
     console.print(
@@ -85,14 +86,18 @@ def _rounds(report: BenchmarkReport, *, title: str) -> Table:
             *("-" if score is None else f"{100 * score.value:.1f}" for score in scores),
             f"{each.text.value:.2f}",
             "-" if each.drift.median is None else f"{each.drift.median:.4f}",
-            f"{sum(seconds for stage, seconds in each.seconds.items() if stage != 'evaluation'):.1f}",
+            f"{sum(seconds for stage, seconds in each.seconds.items() if stage != EVALUATION):.1f}",
         )
     return table
 
 
-def _seconds(last: Round, *, title: str) -> Table:
-    table = Table("stage", "seconds", "a fact", title=title)
-    for stage, seconds in last.seconds.items():
-        facts = last.facts if stage == "evaluation" else last.edited
-        table.add_row(stage, f"{seconds:.2f}", f"{seconds / facts:.3f}")
+def _seconds(report: BenchmarkReport) -> Table:
+    """Seconds of all rounds together; a fact costs an edit once, and the evaluation each time it is asked about."""
+    total: Counter[str] = Counter()
+    for each in report.rounds:
+        total.update(each.seconds)
+    edited, asked = report.rounds[-1].facts, sum(each.asked for each in report.rounds)
+    table = Table("stage", "seconds", "a fact", title="seconds" if len(report.rounds) == 1 else "seconds of all rounds")
+    for stage, seconds in total.items():
+        table.add_row(stage, f"{seconds:.2f}", f"{seconds / (asked if stage == EVALUATION else edited):.3f}")
     return table

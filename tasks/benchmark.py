@@ -5,24 +5,27 @@ Unlike a candidate's report it holds clock times and memory: it says what an edi
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from editors.artifacts import write_atomically
-from editors.benchmark import BenchmarkReport, Round, run
+from editors.benchmark import BenchmarkReport, Plan, Round, run
 from editors.decoding import Progress
 from editors.digests import canonical_json, sha256_file
 from editors.metrics import HOWS, SCORE, How
 from editors.models import load_model, weights_digest
-from editors.preparing import Recipe, prepare_in
+from editors.preparing import Prepared, Recipe, prepare_in
 from editors.records import read_records
-from editors.registry import EDITORS
+from editors.registry import EDITORS, Config
 from tasks.machine import machine, peak_memory
 from tasks.settings import Settings
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +39,7 @@ class Request:
         limit: how many records; all where it is None.
         rounds: into how many parts they are divided.
         sequential: edit each part into the edited model.
+        asked: ask about at most so many of the records, evenly spread; about all where it is None.
     """
 
     data: Path
@@ -44,6 +48,17 @@ class Request:
     limit: int | None = None
     rounds: int = 1
     sequential: bool = False
+    asked: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Base:
+    """A base that is loaded, with the material for a method and how that was made."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerFast
+    recipe: Recipe
+    prepared: Prepared
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,23 +84,20 @@ def benchmark(request: Request, *, settings: Settings, progress: Progress) -> Be
 
     Raises:
         RecordFileError: the data can't be read.
+        InvalidConfigError: the records can't be divided into as many rounds; nothing has been loaded yet.
         EditorError: whatever the model or the method refuses.
     """
     records = read_records(request.data, limit=request.limit)
-    model, tokenizer = load_model(request.model, device=settings.device)
+    plan = Plan.of(records, rounds=request.rounds, asked=request.asked)
     config = EDITORS[request.method].config()
-    base = weights_digest(request.model)
-    recipe = Recipe.of(config, base=base, seed=settings.seed, corpus=settings.corpus, held=settings.held_text)
-    cache = settings.home / "cache" / "material"
-    prepared = prepare_in(cache, recipe, lambda: (model, tokenizer), progress=progress)
+    base = prepared_base(request.model, config, settings=settings, progress=progress)
     report = run(
-        model,
-        tokenizer,
-        records,
+        base.model,
+        base.tokenizer,
+        plan,
         config=config,
-        material=prepared.material,
-        held=prepared.held,
-        rounds=request.rounds,
+        material=base.prepared.material,
+        held=base.prepared.held,
         sequential=request.sequential,
         progress=progress,
     )
@@ -95,10 +107,30 @@ def benchmark(request: Request, *, settings: Settings, progress: Progress) -> Be
         "model": request.model.name,
         "data_sha256": sha256_file(request.data),
         "config": asdict(cast(Any, config)),
-        "material": recipe.to_record(),
-        "machine": machine(model.device),
+        "material": base.recipe.to_record(),
+        "machine": machine(base.model.device),
     }
-    return Benchmark(report=report, setting=setting, memory=peak_memory(model.device))
+    return Benchmark(report=report, setting=setting, memory=peak_memory(base.model.device))
+
+
+def prepared_base(folder: Path, config: Config, *, settings: Settings, progress: Progress) -> Base:
+    """Load a base, and make what a method needs beside its weights, or find it on this machine.
+
+    Args:
+        folder: with the base.
+        config: of the method.
+        settings: device, seed and texts; and where what is made is kept.
+        progress: told of everything that takes long.
+
+    Raises:
+        EditorError: the folder holds no readable model, or one that the method can't edit.
+    """
+    model, tokenizer = load_model(folder, device=settings.device)
+    base = weights_digest(folder)
+    recipe = Recipe.of(config, base=base, seed=settings.seed, corpus=settings.corpus, held=settings.held_text)
+    cache = settings.home / "cache" / "material"
+    prepared = prepare_in(cache, recipe, lambda: (model, tokenizer), progress=progress)
+    return Base(model=model, tokenizer=tokenizer, recipe=recipe, prepared=prepared)
 
 
 def write(found: Benchmark, out: Path) -> list[Path]:
@@ -107,35 +139,41 @@ def write(found: Benchmark, out: Path) -> list[Path]:
     if len(found.report.rounds) < 2:
         return [out]
     picture = out.with_suffix(".png")
-    draw_rounds(found).savefig(picture, dpi=150)
+    how = "each round edits the edited model" if found.setting["sequential"] else "each round edits the base"
+    draw({how: found.report}, title=f"{found.setting['method']} on {found.setting['data']}").savefig(picture, dpi=150)
     return [out, picture]
 
 
-def draw_rounds(found: Benchmark) -> Figure:
-    """Draw score, in the three ways, and perplexity over the facts edited in so far."""
+def draw(reports: Mapping[str, BenchmarkReport], *, title: str) -> Figure:
+    """Draw score, in its three ways, perplexity and KL over the facts edited in so far, a line for each report.
+
+    Args:
+        reports: of one base, by what tells them apart.
+        title: what they have in common.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    rounds = found.report.rounds
-    facts = [each.facts for each in rounds]
-    figure = Figure(figsize=(9, 4), layout="constrained")
+    figure = Figure(figsize=(3.2 * (len(HOWS) + 2), 3.4), layout="constrained")
     FigureCanvasAgg(figure)
-    scores, texts = figure.subplots(1, 2)
-    for how in HOWS:
-        values = [_edited(each, how) for each in rounds]
-        if any(value is not None for value in values):
-            scores.plot(facts, values, marker="o", label=how)
-    scores.set(xlabel="facts", ylabel="score", ylim=(0, 100))
-    scores.legend()
-    texts.plot(facts, [each.text.value for each in rounds], marker="o", label="edited")
-    texts.axhline(found.report.unedited.value, color="grey", linestyle="--", label="unedited")
+    *scores, texts, moved = figure.subplots(1, len(HOWS) + 2)
+    for name, report in reports.items():
+        facts = [each.facts for each in report.rounds]
+        for axes, how in zip(scores, HOWS, strict=True):
+            axes.plot(facts, [percent(each, how) for each in report.rounds], marker="o", label=name)
+            axes.set(xlabel="facts", ylabel=f"score by {how}", ylim=(0, 100))
+        texts.plot(facts, [each.text.value for each in report.rounds], marker="o", label=name)
+        moved.plot(facts, [each.drift.median for each in report.rounds], marker="o", label=name)
+    unedited = next(iter(reports.values())).unedited.value
+    texts.axhline(unedited, color="grey", linestyle="--", label="unedited")
     texts.set(xlabel="facts", ylabel="perplexity")
     texts.legend()
-    how = "each round edits the edited model" if found.setting["sequential"] else "each round edits the base"
-    figure.suptitle(f"{found.setting['method']} on {found.setting['data']}: {how}")
+    moved.set(xlabel="facts", ylabel="KL at neighbours, median, nats")
+    figure.suptitle(title)
     return figure
 
 
-def _edited(each: Round, how: How) -> float | None:
+def percent(each: Round, how: How) -> float:
+    """Return a round's score in per cent; NaN where it could not be asked that way."""
     edited = each.metric(SCORE, how).edited
-    return None if edited is None else 100 * edited.value
+    return math.nan if edited is None else 100 * edited.value

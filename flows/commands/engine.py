@@ -57,6 +57,7 @@ def benchmark(
     limit: Annotated[int | None, typer.Option(help="the first so many records", min=1)] = None,
     rounds: Annotated[int, typer.Option(help="edit the records in so many parts", min=1)] = 1,
     sequential: Annotated[bool, typer.Option("--sequential", help="edit each part into the edited model")] = False,
+    asked: Annotated[int | None, typer.Option(help="ask about so many of them, evenly spread", min=1)] = None,
     model: Annotated[Path | None, typer.Option(help="a folder; by default the base that is set")] = None,
     out: Annotated[Path | None, typer.Option(help="a JSON report; with rounds, a picture beside it")] = None,
 ) -> None:
@@ -75,7 +76,9 @@ def benchmark(
         from tasks.base import base_folder
 
         model = base_folder(settings, report=say)
-    request = Request(data=data, method=method, model=model, limit=limit, rounds=rounds, sequential=sequential)
+    request = Request(
+        data=data, method=method, model=model, limit=limit, rounds=rounds, sequential=sequential, asked=asked
+    )
     with bars(console) as progress:
         found = measure(request, settings=settings, progress=progress)
     show(found, console)

@@ -7,9 +7,12 @@ import pytest
 from typer.testing import CliRunner
 
 from editors.digests import sha256_file
+from editors.errors import InvalidConfigError
 from editors.models import weights_digest
 from editors.registry import EDITORS
 from flows.cli import app
+from tasks.benchmark import Request, benchmark
+from tasks.settings import Settings
 
 RECORD = {
     "case_id": 1,
@@ -69,7 +72,7 @@ def test_rounds_are_told_of_in_order_with_a_picture_beside_the_report(call, tmp_
     result = call("--method", "memit", "--rounds", "2", "--sequential", "--out", str(out))
     assert result.exit_code == 0, result.output
     assert "edits the edited model" in result.output
-    assert [(each["facts"], each["edited"]) for each in json.loads(out.read_bytes())["rounds"]] == [(1, 1), (2, 1)]
+    assert [(each["facts"], each["new"]) for each in json.loads(out.read_bytes())["rounds"]] == [(1, 1), (2, 1)]
     assert out.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -80,6 +83,14 @@ def test_a_second_run_finds_the_material_of_the_base(call, home):
     assert {file.suffix for file in kept} == {".safetensors"}
     assert call("--method", "memit", "--limit", "2").exit_code == 0
     assert {file: file.stat().st_mtime_ns for file in cache.iterdir()} == kept
+
+
+def test_more_rounds_than_records_are_refused_before_the_model_is_loaded(tmp_path):
+    data = tmp_path / "records.jsonl"
+    data.write_text("\n".join(map(json.dumps, (RECORD, OTHER))))
+    request = Request(data=data, method="joint", model=tmp_path / "no model here", rounds=10)
+    with pytest.raises(InvalidConfigError, match="2 records can't be divided into 10 rounds"):
+        benchmark(request, settings=Settings(home=tmp_path, device="cpu"), progress=lambda what, done, total: None)
 
 
 @pytest.mark.parametrize(
