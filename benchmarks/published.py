@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +29,15 @@ from rich.console import Console
 from benchmarks.rival.bench import CONTEXTS, set_up
 from benchmarks.rival.environment import PACKAGE
 from benchmarks.rival.jobs import HPARAMS, SOURCE
+from benchmarks.rival.outcomes import answers_of, outcomes_of, table_of
 from benchmarks.rival.quality import scores
 from benchmarks.rival.speed import SAME, own_settings, same_maths
-from benchmarks.rival.tables import show
 from editors.artifacts import write_atomically
-from editors.digests import sha256_file
 from editors.joint import Joint
 from editors.memit import Memit
 from editors.records import read_records, without_contradictions
+from tasks.machine import machine
 
-GOALS = {"own settings": 15.0, "same maths": 5.0, "cosine": 0.995, "score": -2.0}
 DATA = Path("../shared/data/counterfact_full.jsonl")
 CACHE = Path(".corrigenda/benchmarks/published")
 RESULT = Path(__file__).parent / "results" / "published.json"
@@ -53,32 +53,41 @@ def main() -> None:
     bench = set_up(options.model, options.data, options.cache, console=console)
     alone = {record.fact.subject: record.fact for record in records}  # one fact a subject, the unit of our values
     few = list(alone.values())[: options.facts]
+    found = json.loads(RESULT.read_text(encoding="utf-8"))["figures"] if RESULT.is_file() else {}
     if few:
-        keep("own settings", own_settings(bench, few), options)
-        keep("same maths", same_maths(bench, few), options)
+        found["own settings"] = own_settings(bench, few) | {"setting": own_setting()}
+        keep(found)
+        found["same maths"] = same_maths(bench, few) | {"setting": same_setting()}
+        keep(found)
     if options.records:
-        keep("score", scores(bench, records[: options.records]), options)
-    show(json.loads(RESULT.read_text(encoding="utf-8")), console=console)
+        found["score"] = scores(bench, records[: options.records]) | {"setting": own_setting()}
+        keep(found)
+    console.print(table_of(outcomes_of(found)))
+    if "score" in found:
+        console.print(answers_of(found["score"]))
 
 
-def setting(options: argparse.Namespace) -> dict[str, Any]:
+def own_setting() -> dict[str, Any]:
     return {
-        "published": f"{PACKAGE}, its own settings from {SOURCE}",
+        "published": f"{PACKAGE} with {SOURCE}",
         "hparams": {name: value for name, value in HPARAMS.items() if value != ""},
-        "model": options.model.name,
-        "data": {"name": options.data.name, "sha256": sha256_file(options.data)},
         "ours": {"joint": dataclasses.asdict(Joint()), "memit": dataclasses.asdict(Memit())},
-        "same maths": dataclasses.asdict(SAME) | {"contexts": CONTEXTS, "layer": HPARAMS["layers"][-1]},
         "second moments": "ours on both sides",
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
     }
 
 
-def keep(row: str, found: dict[str, Any], options: argparse.Namespace) -> None:
-    """Put one row into the result, beside those of this and earlier runs."""
-    result = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.is_file() else {}
-    result |= {"goals": GOALS, row: found | {"setting": setting(options)}}
+def same_setting() -> dict[str, Any]:
+    return dataclasses.asdict(SAME) | {"contexts": CONTEXTS, "layer": HPARAMS["layers"][-1]}
+
+
+def keep(figures: dict[str, Any]) -> None:
+    """Keep what was measured so far, and what earlier runs found of the rows that this one leaves out."""
+    result = {
+        "measured": datetime.now(UTC).date().isoformat(),
+        "machine": machine(torch.device("cpu")),
+        "outcomes": outcomes_of(figures),
+        "figures": figures,
+    }
     write_atomically(RESULT, json.dumps(result, indent=1).encode() + b"\n")
 
 

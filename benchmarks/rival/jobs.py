@@ -20,7 +20,7 @@ from torch import Tensor
 from editors.facts import Fact
 from editors.patch import Patch, smaller
 
-SOURCE = "hparams/MEMIT/llama-7b.yaml and llama3.2-1b.yaml of zjunlp/EasyEdit, which agree; the wheel has none"
+SOURCE = "the settings of hparams/MEMIT/llama-7b.yaml and llama3.2-1b.yaml (zjunlp/EasyEdit)"
 HPARAMS: dict[str, Any] = {
     "alg_name": "MEMIT",
     "layers": [4, 5, 6, 7, 8],
@@ -46,7 +46,7 @@ HPARAMS: dict[str, Any] = {
     "device": 0,
     "model_name": "",
 }
-"""The published code's own settings: those files' numbers and module names, and no corpus."""
+"""The published code's own settings: those files agree, the wheel brings none; and no corpus."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
