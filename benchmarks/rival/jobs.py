@@ -88,7 +88,7 @@ class Rival:
         console: Console,
         hparams: Mapping[str, Mapping[str, float]] | None = None,
         contexts: Sequence[str] | None = None,
-        bos: str | None = None,
+        bos: int | None = None,
     ) -> list[RivalValue]:
         """Return a value of each fact; those that the folder holds are not computed again.
 
@@ -98,7 +98,7 @@ class Rival:
             console: for the progress.
             hparams: other settings than its own, by fact.
             contexts: templates, the bare one first; by default it samples its own six.
-            bos: a token to put in front of every text; by default none, as the tokenizer does.
+            bos: the token to put in front of every text; by default none, as the tokenizer does.
         """
         given = None if contexts is None else [[contexts[0]], list(contexts[1:])]
         self._run(facts, folder, console=console, hparams=hparams or {}, contexts=given, bos=bos)

@@ -15,7 +15,7 @@ GOAL_OWN, GOAL_SAME, COSINE, INFERIOR = 15.0, 5.0, 0.995, -2.0
 
 def outcomes_of(figures: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return what, goal, reached, met and setting of each row that was measured."""
-    return [*_speeds(figures), *_scores(figures.get("score"))]
+    return [*_speeds(figures), *(_scores(figures["score"]) if "score" in figures else [])]
 
 
 def table_of(outcomes: list[dict[str, Any]]) -> Table:
@@ -61,8 +61,8 @@ def _speeds(figures: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         }
 
 
-def _scores(score: Mapping[str, Any] | None) -> Iterator[dict[str, Any]]:
-    for name, rivals in (score["differences"] if score else {}).items():
+def _scores(score: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    for name, rivals in score["differences"].items():
         for rival, points in rivals.items():
             yield {
                 "what": f"score of {name} less that of {rival}",

@@ -62,7 +62,7 @@ def same_maths(bench: Bench, facts: Sequence[Fact]) -> dict[str, Any]:
         console=bench.console,
         hparams={fact.id: told(fact) for fact in facts},
         contexts=contexts,
-        bos=tokenizer.convert_ids_to_tokens(bos_token(tokenizer)),
+        bos=bos_token(tokenizer),
     )
     ours = timed(
         lambda: optimise_injections(

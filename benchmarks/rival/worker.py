@@ -34,9 +34,9 @@ def main() -> None:
     model: Any = AutoModelForCausalLM.from_pretrained(job["model"], dtype=torch.float32, local_files_only=True).eval()
     tokenizer: Any = AutoTokenizer.from_pretrained(job["model"], local_files_only=True)
     if job["bos"] is not None:
-        token = (job["bos"], tokenizer.convert_tokens_to_ids(job["bos"]))
+        token = tokenizer.convert_ids_to_tokens(job["bos"])
         tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
-            single=f"{job['bos']} $A", special_tokens=[token]
+            single=f"{token} $A", special_tokens=[(token, job["bos"])]
         )
     memit, values = adapted()
     hparams = memit.MEMITHyperParams(**job["hparams"])
