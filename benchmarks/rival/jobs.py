@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -86,7 +87,7 @@ class Rival:
         folder: Path,
         *,
         console: Console,
-        hparams: Mapping[str, Mapping[str, float]] | None = None,
+        hparams: Mapping[str, Mapping[str, float]] = MappingProxyType({}),
         contexts: Sequence[str] | None = None,
         bos: int | None = None,
     ) -> list[RivalValue]:
@@ -101,7 +102,7 @@ class Rival:
             bos: the token to put in front of every text; by default none, as the tokenizer does.
         """
         given = None if contexts is None else [[contexts[0]], list(contexts[1:])]
-        self._run(facts, folder, console=console, hparams=hparams or {}, contexts=given, bos=bos)
+        self._run(facts, folder, console=console, hparams=hparams, contexts=given, bos=bos)
         return [_value(folder / f"{fact.id}.npz") for fact in facts]
 
     def solves(
@@ -116,7 +117,7 @@ class Rival:
     ) -> list[Patch]:
         """Return the patch of its own solve from the folder's values, one for each weight of the second moments."""
         file = folder / "moments.safetensors"
-        save_file({f"{site}": moment.contiguous() for site, moment in moments.items()}, file)
+        save_file({site: moment.contiguous() for site, moment in moments.items()}, file)
         self._run(facts, folder, console=console, moments=str(file), weights=list(weights))
         return [_patch(folder / f"deltas-{weight:g}.safetensors", base=base) for weight in weights]
 
@@ -126,7 +127,7 @@ class Rival:
         folder: Path,
         *,
         console: Console,
-        hparams: Mapping[str, Mapping[str, float]] | None = None,
+        hparams: Mapping[str, Mapping[str, float]] = MappingProxyType({}),
         **more: object,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -136,7 +137,7 @@ class Rival:
                 "prompt": fact.prompt,
                 "subject": fact.subject,
                 "target_new": f" {fact.target.strip()}",
-                "hparams": dict((hparams or {}).get(fact.id, {})),
+                "hparams": dict(hparams.get(fact.id, {})),
             }
             for fact in facts
         ]

@@ -3,7 +3,7 @@
     python worker.py JOB.json      a line on stdout for each value; what the published code prints goes to log.txt
 
 The job: model, threads, folder, requests, hparams, contexts (null: it samples its own), bos (a token in front of every
-text, or null), moments (a safetensors file of C by weight, or null: values alone), weights of C to solve with.
+text, or null), moments (a safetensors file of C by site, or null: values alone), weights of C to solve with.
 A value that has its file is not computed again, so that an interrupted run goes on where it was.
 """
 
@@ -24,12 +24,14 @@ from safetensors.torch import load_file, save_file
 from tokenizers.processors import TemplateProcessing
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils.logging import disable_progress_bar
 
 
 def main() -> None:
     job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     torch.set_num_threads(job["threads"])
     torch.manual_seed(0)
+    disable_progress_bar()
     folder, said = Path(job["folder"]), sys.stdout
     model: Any = AutoModelForCausalLM.from_pretrained(job["model"], dtype=torch.float32, local_files_only=True).eval()
     tokenizer: Any = AutoTokenizer.from_pretrained(job["model"], local_files_only=True)
@@ -91,7 +93,6 @@ def solve(memit, model, tokenizer, job, hparams, folder: Path) -> None:
     memit.get_cov = lambda _model, _tokenizer, name, *_args, **_options: moments[f"{name}.weight"].float()
     for weight in job["weights"]:
         chosen = dataclasses.replace(hparams, mom2_update_weight=weight)
-        began = time.perf_counter()
         template = str(folder / "{2}.npz")  # it formats layer, clamp and case into it
         deltas = memit.execute_memit(model, tokenizer, job["requests"], chosen, cache_template=template)
         factors = {
@@ -99,8 +100,7 @@ def solve(memit, model, tokenizer, job, hparams, folder: Path) -> None:
             for name, (keys, residuals) in deltas.items()
             for side, factor in (("left", residuals), ("right", keys.T))
         }
-        seconds = {"seconds": f"{time.perf_counter() - began:.1f}"}
-        save_file(factors, folder / f"deltas-{weight:g}.safetensors", metadata=seconds)
+        save_file(factors, folder / f"deltas-{weight:g}.safetensors")
 
 
 if __name__ == "__main__":

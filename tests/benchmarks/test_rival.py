@@ -7,6 +7,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
 
+from benchmarks.rival.outcomes import outcomes_of
 from benchmarks.rival.paired import score_difference
 from benchmarks.rival.timing import timed
 from benchmarks.rival.units import published_hparams
@@ -118,3 +119,14 @@ def test_pairing_cancels_what_is_hard_for_both():
 def test_a_record_without_neighbours_counts_for_the_rest():
     difference = score_difference(records([[True], []]), records([[True], []]))
     assert difference.value == 0
+
+
+@pytest.mark.parametrize(("low", "met"), [(-2.5, False), (-1.5, True)])
+def test_not_inferior_is_said_by_the_lower_bound(low, met):
+    points = {"value": 1.0, "low": low, "high": 4.0}
+    (outcome,) = outcomes_of({"score": {"records": 100, "differences": {"joint": {"published": points}}}})
+    assert outcome["met"] is met
+
+
+def test_nothing_measured_is_no_outcome():
+    assert outcomes_of({}) == []
