@@ -130,3 +130,17 @@ def test_not_inferior_is_said_by_the_lower_bound(low, met):
 
 def test_nothing_measured_is_no_outcome():
     assert outcomes_of({}) == []
+
+
+@pytest.mark.parametrize(("least", "met"), [(0.9999, True), (0.99, False)])
+def test_the_same_maths_is_met_by_speed_and_by_the_worst_vector(least, met):
+    ours = {"reached": 7.9, "reached in processor time": 7.8, "seconds": 7.7, "steps run": 18.5}
+    row = {
+        "ours": ours,
+        "published": {"seconds": 60.7, "steps run": 18.0, "facts": 10},
+        "cosine": {"least": least, "median": 1.0},
+        "setting": {"contexts": 6, "layer": 8},
+    }
+    (outcome,) = outcomes_of({"same maths": row})
+    assert outcome["met"] is met
+    assert "steps run 18.5 against 18.0" in outcome["setting"]
