@@ -11,60 +11,44 @@ Its second moments are ours, so that it downloads no corpus. Its values are kept
 goes on where it was interrupted; what is timed is computed anew in each run. `--facts 0` leaves out the timings and
 `--records 0` the score: the result keeps that row of an earlier run.
 
-    python -m benchmarks.published [--data FILE] [--facts 10] [--records 100] [--model FOLDER] [--cache FOLDER]
+    python -m benchmarks.published [--data FILE] [--facts 10] [--records 100] [--model FOLDER]
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 
+from benchmarks.ground import COUNTERFACT, cache, console, folder_of, options, records_in
+from benchmarks.outcome import Result, conclude
 from benchmarks.rival.bench import CONTEXTS, set_up
 from benchmarks.rival.environment import PACKAGE
 from benchmarks.rival.jobs import HPARAMS, SOURCE
-from benchmarks.rival.outcomes import answers_of, outcomes_of, table_of
+from benchmarks.rival.outcomes import answers_of, outcomes_of
 from benchmarks.rival.quality import scores
 from benchmarks.rival.speed import SAME, own_settings, same_maths
-from editors.artifacts import write_atomically
 from editors.joint import Joint
 from editors.memit import Memit
-from editors.records import read_records, without_contradictions
-from tasks.machine import machine
-
-DATA = Path("../shared/data/counterfact_full.jsonl")
-CACHE = Path(".corrigenda/benchmarks/published")
-RESULT = Path(__file__).parent / "results" / "published.json"
-console = Console()
+from editors.records import without_contradictions
 
 
 def main() -> None:
-    options = arguments()
-    if not options.data.is_file():
-        console.print(f"skipped: {options.data} is not on this machine; name CounterFact records with --data")
-        return
-    records, _ = without_contradictions(read_records(options.data, limit=max(options.records, 2 * options.facts)))
-    bench = set_up(options.model, options.data, options.cache, console=console)
+    told = arguments()
+    records, _ = without_contradictions(records_in([told.data], limit=max(told.records, 2 * told.facts)))
+    bench = set_up(folder_of(told.model), told.data, cache() / "published", console=console)
     alone = {record.fact.subject: record.fact for record in records}  # one fact a subject, the unit of our values
-    few = list(alone.values())[: options.facts]
-    found = json.loads(RESULT.read_text(encoding="utf-8"))["figures"] if RESULT.is_file() else {}
+    few = list(alone.values())[: told.facts]
     if few:
-        found["own settings"] = own_settings(bench, few) | {"setting": own_setting()}
-        keep(found)
-        found["same maths"] = same_maths(bench, few) | {"setting": same_setting()}
-        keep(found)
-    if options.records:
-        found["score"] = scores(bench, records[: options.records]) | {"setting": own_setting()}
-        keep(found)
-    console.print(table_of(outcomes_of(found)))
-    if "score" in found:
-        console.print(answers_of(found["score"]))
+        keep({"own settings": own_settings(bench, few) | {"setting": own_setting()}}, told.results)
+        keep({"same maths": same_maths(bench, few) | {"setting": same_setting()}}, told.results)
+    if told.records:
+        score = scores(bench, records[: told.records]) | {"setting": own_setting()}
+        keep({"score": score}, told.results)
+        console.print(answers_of(score))
 
 
 def own_setting() -> dict[str, Any]:
@@ -80,31 +64,19 @@ def same_setting() -> dict[str, Any]:
     return dataclasses.asdict(SAME) | {"contexts": CONTEXTS, "layer": HPARAMS["layers"][-1]}
 
 
-def keep(figures: dict[str, Any]) -> None:
-    """Keep what was measured so far, and what earlier runs found of the rows that this one leaves out."""
-    result = {
-        "measured": datetime.now(UTC).date().isoformat(),
-        "machine": machine(torch.device("cpu")),
-        "outcomes": outcomes_of(figures),
-        "figures": figures,
-    }
-    write_atomically(RESULT, json.dumps(result, indent=1).encode() + b"\n")
+def keep(found: dict[str, Any], folder: Path) -> None:
+    """Keep a row that was just measured beside the others that were kept."""
+    path = folder / "published.json"
+    figures = (dict(Result.load(path).figures) if path.is_file() else {}) | found
+    conclude("published", outcomes_of(figures), figures=figures, device=torch.device("cpu"), folder=folder)
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("--data", type=Path, default=DATA, help="CounterFact records")
+    parser = options(__doc__)
+    parser.add_argument("--data", type=Path, default=COUNTERFACT, help="CounterFact records")
     parser.add_argument("--facts", type=int, default=10, help="how many are timed; 0 leaves it out")
     parser.add_argument("--records", type=int, default=100, help="how many are edited for the score; 0 leaves it out")
-    parser.add_argument("--model", type=Path, help="a folder; by default the base that the settings name")
-    parser.add_argument("--cache", type=Path, default=CACHE, help="for the environment and the published values")
-    options = parser.parse_args()
-    if options.model is None:
-        from tasks.base import base_folder
-        from tasks.settings import Settings
-
-        options.model = base_folder(Settings())
-    return options
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -17,7 +16,7 @@ from editors.joint import Joint
 from editors.material import Material
 from editors.memit import Memit
 from editors.models import load_model, weights_digest
-from editors.preparing import Prepared, Recipe, kept_in, prepare
+from editors.preparing import Prepared, Recipe, prepare_in
 from editors.registry import Config
 
 CONTEXTS = 6
@@ -55,11 +54,11 @@ def set_up(model_folder: Path, data: Path, cache: Path, *, console: Console) -> 
     model, tokenizer = load_model(model_folder, device="cpu")
     base = weights_digest(model_folder)
     layers = sorted({*HPARAMS["layers"], *Joint().layers, *Memit().layers})
-    recipe = Recipe(base=base, layers=tuple(layers), contexts=CONTEXTS, tokens=8_000, seed=0)
+    recipe = Recipe(base=base, layers=tuple(layers), contexts=CONTEXTS)
     return Bench(
         model=model,
         tokenizer=tokenizer,
-        prepared=kept_in(cache / "prepared", recipe, partial(prepare, model, tokenizer)),
+        prepared=prepare_in(cache / "prepared", recipe, lambda: (model, tokenizer)),
         rival=Rival(
             python=python_of(cache.resolve() / "environment"),
             model=model_folder.resolve(),

@@ -7,24 +7,16 @@ from typing import Any
 
 from rich.table import Table
 
+from benchmarks.outcome import Outcome
 from editors.measuring import KINDS
 from editors.metrics import HOWS, SCORE
 
 GOAL_OWN, GOAL_SAME, COSINE, INFERIOR = 15.0, 5.0, 0.995, -2.0
 
 
-def outcomes_of(figures: Mapping[str, Any]) -> list[dict[str, Any]]:
+def outcomes_of(figures: Mapping[str, Any]) -> list[Outcome]:
     """Return what, goal, reached, met and setting of each row that was measured."""
     return [*_speeds(figures), *(_scores(figures["score"]) if "score" in figures else [])]
-
-
-def table_of(outcomes: list[dict[str, Any]]) -> Table:
-    """Return the outcomes as a table."""
-    table = Table("what", "goal", "reached", "setting", title="against the published MEMIT", show_lines=True)
-    for each in outcomes:
-        colour = "green" if each["met"] else "red"
-        table.add_row(each["what"], each["goal"], f"[{colour}]{each['reached']}[/]", each["setting"])
-    return table
 
 
 def answers_of(score: Mapping[str, Any]) -> Table:
@@ -38,39 +30,39 @@ def answers_of(score: Mapping[str, Any]) -> Table:
     return table
 
 
-def _speeds(figures: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def _speeds(figures: Mapping[str, Any]) -> Iterator[Outcome]:
     for name in ("joint", "memit"):
         if own := figures.get("own settings"):
             met = own[name]["reached"] >= GOAL_OWN
-            yield {
-                "what": f"v* of a fact, ours as {name} at its defaults, the published code at its own settings",
-                "goal": f">= {GOAL_OWN:.0f} x faster",
-                "reached": _times(own[name], own["published"]),
-                "met": met,
-                "setting": f"{_steps(own[name], own)}; {own['setting']['published']}",
-            }
+            yield Outcome(
+                what=f"v* of a fact, ours as {name} at its defaults, the published code at its own settings",
+                goal=f">= {GOAL_OWN:.0f} x faster",
+                reached=_times(own[name], own["published"]),
+                met=met,
+                setting=f"{_steps(own[name], own)}; {own['setting']['published']}",
+            )
     if same := figures.get("same maths"):
         least, median = same["cosine"]["least"], same["cosine"]["median"]
-        yield {
-            "what": "v* of a fact, same settings and maths at one site",
-            "goal": f">= {GOAL_SAME:.0f} x faster, cosine > {COSINE}",
-            "reached": f"{_times(same['ours'], same['published'])}; cosine at least {least:.4f}, median {median:.4f}",
-            "met": same["ours"]["reached"] >= GOAL_SAME and least > COSINE,
-            "setting": f"{_steps(same['ours'], same)}; {same['setting']['contexts']} contexts, BOS on both sides, "
+        yield Outcome(
+            what="v* of a fact, same settings and maths at one site",
+            goal=f">= {GOAL_SAME:.0f} x faster, cosine > {COSINE}",
+            reached=f"{_times(same['ours'], same['published'])}; cosine at least {least:.4f}, median {median:.4f}",
+            met=same["ours"]["reached"] >= GOAL_SAME and least > COSINE,
+            setting=f"{_steps(same['ours'], same)}; {same['setting']['contexts']} contexts, BOS on both sides, "
             f"layer {same['setting']['layer']}, our lengths told to the published code subject by subject",
-        }
+        )
 
 
-def _scores(score: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def _scores(score: Mapping[str, Any]) -> Iterator[Outcome]:
     for name, rivals in score["differences"].items():
         for rival, points in rivals.items():
-            yield {
-                "what": f"score of {name} less that of {rival}",
-                "goal": f"> {INFERIOR:.0f} points",
-                "reached": f"{points['value']:+.1f} points ({points['low']:+.1f} to {points['high']:+.1f})",
-                "met": points["low"] > INFERIOR,
-                "setting": f"{score['records']} records in one batch, the same second moments, paired by record, 95 %",
-            }
+            yield Outcome(
+                what=f"score of {name} less that of {rival}",
+                goal=f"> {INFERIOR:.0f} points",
+                reached=f"{points['value']:+.1f} points ({points['low']:+.1f} to {points['high']:+.1f})",
+                met=points["low"] > INFERIOR,
+                setting=f"{score['records']} records in one batch, the same second moments, paired by record, 95 %",
+            )
 
 
 def _times(ours: Mapping[str, float], rival: Mapping[str, float]) -> str:

@@ -1,6 +1,6 @@
 """One optimisation in two units: ours are lengths of the hidden state, the published code's are the model's own.
 
-Ours measures by s, the mean norm of the hidden state at the subject over all rows; the published code measures its
+Ours measures by s, the mean norm of the hidden state at the subject over all contexts; the published code measures its
 clamp and decay by h, the norm in the bare prompt alone, and its step not at all. With equal paths of the vector:
 
     v_lr = step_length s / sqrt(d_model)      clamp_norm_factor = clamp s / h      v_weight_decay = decay h^2 / s
@@ -16,7 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from editors.facts import Fact
 from editors.hooks import capture
 from editors.layouts import backbone_of
-from editors.tokens import essence_row, fact_row, pad
+from editors.tokens import fact_row, pad
 from editors.values import ValueSettings
 
 
@@ -41,7 +41,6 @@ def published_hparams(
         settings: ours.
     """
     rows = [fact_row(tokenizer, fact, context=context, ending=settings.ending) for context in contexts]
-    rows.append(essence_row(tokenizer, fact))
     ids, mask = pad(rows, device=model.device)
     seen = capture(model, lambda: backbone_of(model)(input_ids=ids, attention_mask=mask), layers=[layer])
     norms = seen.hidden[layer][torch.arange(len(rows)), [row.subject for row in rows]].norm(dim=-1)

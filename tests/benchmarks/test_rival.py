@@ -125,7 +125,7 @@ def test_a_record_without_neighbours_counts_for_the_rest():
 def test_not_inferior_is_said_by_the_lower_bound(low, met):
     points = {"value": 1.0, "low": low, "high": 4.0}
     (outcome,) = outcomes_of({"score": {"records": 100, "differences": {"joint": {"published": points}}}})
-    assert outcome["met"] is met
+    assert outcome.met is met
 
 
 def test_nothing_measured_is_no_outcome():
@@ -142,5 +142,5 @@ def test_the_same_maths_is_met_by_speed_and_by_the_worst_vector(least, met):
         "setting": {"contexts": 6, "layer": 8},
     }
     (outcome,) = outcomes_of({"same maths": row})
-    assert outcome["met"] is met
-    assert "steps run 18.5 against 18.0" in outcome["setting"]
+    assert outcome.met is met
+    assert "steps run 18.5 against 18.0" in outcome.setting
