@@ -16,9 +16,13 @@ from editors.decoding import sample_rows
 _OPENINGS = ("The", "Therefore", "Because", "I", "You")
 _TOP_K = 5
 
+LENGTH = 25
+"""Tokens that are sampled behind each opening word. Ten, as in MEMIT's code, are shorter than what prompts stand behind
+in practice: with 25, values hold in more paraphrases (docs/editing.md)."""
+
 
 def sample_contexts(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, *, count: int = 6, length: int = 10, seed: int = 0
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, *, count: int = 6, length: int = LENGTH, seed: int = 0
 ) -> list[str]:
     """Return templates with one `{}` each: the bare one first, then sampled texts that end in ". {}".
 

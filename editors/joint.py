@@ -49,7 +49,7 @@ class Joint:
     """The joint editor's settings.
 
     Attributes:
-        layers: whose sites are written, in ascending order.
+        layers: whose sites are written, in ascending order; others say more and disturb more (docs/editing.md).
         fit: the share of the injections that each site has to write; the more, the more is disturbed too.
         contexts: how many context templates to sample, the bare one included.
         values: how injections are optimised.

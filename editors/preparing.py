@@ -19,7 +19,7 @@ from jaxtyping import Int
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from editors.contexts import sample_contexts
+from editors import contexts
 from editors.corpus import corpus_rows, paragraph_rows
 from editors.decoding import Progress, sample_rows
 from editors.digests import digest_of, sha256_file
@@ -77,6 +77,7 @@ class Recipe:
             "base": self.base,
             "layers": list(self.layers),
             "contexts": self.contexts,
+            "context_length": contexts.LENGTH,
             "seed": self.seed,
             "tokens_per_dimension": self.tokens_per_dimension,
             "corpus": "sampled" if self.corpus is None else sha256_file(self.corpus),
@@ -153,8 +154,8 @@ def prepare(
     text = _text(model, tokenizer, recipe, rows=rows)
     begun, keep_sums = _kept(folder, recipe)
     sums = sum_over(model, sites, text, rows=rows, begun=begun, keep=keep_sums, progress=progress)
-    contexts = sample_contexts(model, tokenizer, count=recipe.contexts, seed=recipe.seed)
-    material = Material(base=recipe.base, moments=sums.moments(), contexts=contexts, text=_lists(sums.text))
+    templates = contexts.sample_contexts(model, tokenizer, count=recipe.contexts, seed=recipe.seed)
+    material = Material(base=recipe.base, moments=sums.moments(), contexts=templates, text=_lists(sums.text))
     return Prepared(material=material, held=_held_rows(model, tokenizer, recipe))
 
 
