@@ -18,9 +18,9 @@ from benchmarks.ground import (
     COUNTERFACT_SIMPLE,
     base_of,
     cache,
+    free_of_contradictions,
     named,
     options,
-    records_in,
     told_with_bars,
 )
 from benchmarks.outcome import Outcome, conclude
@@ -37,8 +37,8 @@ def main() -> None:
     parser.add_argument("--asked", type=int, default=50, help="ask about the first so many records")
     told = parser.parse_args()
     sizes = sorted(told.facts)
-    records = Plan.of(records_in(told.data)).records[: sizes[-1]]
-    plan = Plan(records=records, ends=(0, *sizes), asked=tuple(range(told.asked)), left_out=())
+    records = tuple(free_of_contradictions(told.data, count=sizes[-1]))
+    plan = Plan(records=records, ends=(0, *sizes), asked=tuple(range(min(told.asked, len(records)))), left_out=())
     config = Joint()
     with told_with_bars() as progress:
         base = base_of(told.model, config, progress=progress)

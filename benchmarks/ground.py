@@ -17,7 +17,7 @@ from rich.console import Console
 from benchmarks.outcome import RESULTS
 from editors.decoding import Progress
 from editors.digests import sha256_file
-from editors.records import Record, read_records
+from editors.records import Record, read_records, without_contradictions
 from editors.registry import Config
 from editors.stopwatch import Stopwatch
 from tasks.base import base_folder
@@ -70,6 +70,17 @@ def records_in(files: Sequence[Path], *, limit: int | None = None) -> list[Recor
             console.print(f"skipped: {file} is not on this machine; name CounterFact records with --data")
             sys.exit(0)
     return [record for file in files for record in read_records(file, limit=limit)][:limit]
+
+
+def free_of_contradictions(files: Sequence[Path], *, count: int) -> list[Record]:
+    """Return so many records that do not contradict each other; where the files hold fewer, the benchmark fails."""
+    records, _ = without_contradictions(records_in(files))
+    if len(records) < count:
+        names = ", ".join(file.name for file in files)
+        sys.exit(
+            f"{names} hold {len(records)} records without contradictions, not {count}; ask for fewer or add --data"
+        )
+    return records[:count]
 
 
 def named(files: Sequence[Path]) -> list[dict[str, str]]:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.ground import COUNTERFACT, base_of, named, options, records_in, timed, told_with_bars
+from benchmarks.ground import COUNTERFACT, base_of, free_of_contradictions, named, options, timed, told_with_bars
 from benchmarks.outcome import Outcome, conclude
 from editors.batch import by_subject
 from editors.joint import Joint, Value, solve, values_of
@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--active", type=int, default=1000, help="facts that are active already")
     parser.add_argument("--new", type=int, default=10, help="facts that come in")
     told = parser.parse_args()
-    subjects = by_subject([record.fact for record in records_in([told.data], limit=told.new)])
+    subjects = by_subject([record.fact for record in free_of_contradictions([told.data], count=told.new)])
     config = Joint()
     with told_with_bars() as progress:
         base = base_of(told.model, config, progress=progress)

@@ -4,7 +4,7 @@ Each size is edited in a process of its own, which reports its high-water mark: 
 count, not only what the edit takes. What a step holds, it gives back before the next one; so one step shows as high a
 mark as twenty do.
 
-    python -m benchmarks.memory [--facts 50 200 1000] [--steps 1] [--budget 2048] [--data FILE ...] [--model FOLDER]
+    python -m benchmarks.memory [--facts 50 200 1000] [--steps 1] [--budget 768] [--data FILE ...] [--model FOLDER]
 """
 
 from __future__ import annotations
@@ -17,10 +17,17 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.ground import COUNTERFACT, COUNTERFACT_SIMPLE, base_of, folder_of, named, options, records_in
+from benchmarks.ground import (
+    COUNTERFACT,
+    COUNTERFACT_SIMPLE,
+    base_of,
+    folder_of,
+    free_of_contradictions,
+    named,
+    options,
+)
 from benchmarks.outcome import Outcome, conclude
 from editors.joint import Joint, edit
-from editors.records import without_contradictions
 from editors.values import ValueSettings
 from tasks.machine import peak_memory
 
@@ -40,7 +47,7 @@ def main() -> None:
     if told.here:
         print(json.dumps(edited_here(told)))
         return
-    records_in(told.data)
+    free_of_contradictions(told.data, count=max(told.facts))
     told.model = folder_of(told.model)
     held = {facts: edited_apart(facts, told) for facts in told.facts}
     above = {facts: each["peak"] - each["model"] for facts, each in held.items()}
@@ -69,12 +76,12 @@ def edited_here(told) -> dict[str, int]:
     """Edit one size in this process, and return the bytes of the model and those that the process held at most."""
     (facts,) = told.facts
     config = Joint(values=dataclasses.replace(_DEFAULTS, steps=told.steps, budget=told.budget))
-    records, _ = without_contradictions(records_in(told.data))
+    records = free_of_contradictions(told.data, count=facts)
     base = base_of(told.model, config, progress=lambda what, done, total: None)
     edit(
         base.model,
         base.tokenizer,
-        [record.fact for record in records[:facts]],
+        [record.fact for record in records],
         config=config,
         material=base.prepared.material,
     )

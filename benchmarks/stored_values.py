@@ -23,7 +23,7 @@ from tasks.machine import peak_memory
 from tasks.values import recipe_of
 
 PORTION = 64
-"""Subjects that are optimised, then kept, at a time: about what one batch of the optimisation holds."""
+"""Subjects that are optimised, then kept, at a time."""
 
 Facts = tuple[Fact, ...]
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from rich.progress import track
 
-from benchmarks.ground import COUNTERFACT, console, folder_of, named, options, records_in, timed
+from benchmarks.ground import COUNTERFACT, console, folder_of, free_of_contradictions, named, options, timed
 from benchmarks.outcome import Outcome, conclude
 from editors.batch import by_subject
 from editors.contexts import sample_contexts
@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=10, help="of Adam, on both sides")
     parser.add_argument("--contexts", type=int, default=3, help="the bare prompt included")
     told = parser.parse_args()
-    subjects = by_subject([record.fact for record in records_in([told.data], limit=told.facts)])
+    subjects = by_subject([record.fact for record in free_of_contradictions([told.data], count=told.facts)])
     folder = folder_of(told.model)
     model, tokenizer = load_model(folder, device="cpu")
     given = {
@@ -89,7 +89,7 @@ def one_subject(model, tokenizer, facts, *, contexts, settings: ValueSettings) -
     with torch.no_grad():
         base = model(input_ids=ids, attention_mask=mask).logits[-1, places[-1]].log_softmax(-1)
     seen = capture(model, lambda: model(input_ids=ids, attention_mask=mask), layers=[LAYER]).hidden[LAYER]
-    scale = seen[torch.arange(len(rows)), places].norm(dim=-1).mean()
+    scale = seen[torch.arange(len(asked)), places[: len(asked)]].norm(dim=-1).mean()
     injection = torch.zeros(model.config.hidden_size, requires_grad=True)
     adam = torch.optim.Adam([injection], lr=settings.step_length * float(scale) / model.config.hidden_size**0.5)
     for _ in range(settings.steps):

@@ -27,6 +27,7 @@ def whole_folder(target: Path, *, card: str) -> Generator[Path]:
         FileExistsError: something else is there.
         OSError: the disk is full, or the parent cannot be written; nothing is left behind.
     """
+    target = target.resolve()  # a link stays one: what it leads to is replaced
     if target.exists() and not (target / card).is_file() and (target.is_file() or any(target.iterdir())):
         raise FileExistsError(f"{target} exists and holds no {card}, so it is none of ours; choose another folder")
     target.parent.mkdir(parents=True, exist_ok=True)

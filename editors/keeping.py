@@ -26,9 +26,9 @@ def keep(folder: Path, key: str, tensors: Mapping[str, Tensor], metadata: Mappin
         OSError: the folder cannot be written; what was kept stays.
     """
     data = dump_tensors(tensors, metadata)
-    path = folder / f"{key}.{sha256_bytes(data)}.safetensors"
+    path, earlier = folder / f"{key}.{sha256_bytes(data)}.safetensors", _files(folder, key)
     write_atomically(path, data)
-    _remove(other for other in _files(folder, key) if other != path)
+    _remove(other for other in earlier if other != path)  # and not what another process has kept since
 
 
 def find(folder: Path, key: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:

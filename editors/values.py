@@ -192,11 +192,12 @@ def _optimise(
         )
         if not bool(torch.isfinite(loss).all()):
             raise NonFiniteError(f"the loss of a value in step {step}")
-        left = alive[loss.detach() >= settings.enough]
+        unfinished = loss.detach() >= settings.enough
+        left = alive[unfinished]
         if len(left) == 0:
             break
         adam.zero_grad()
-        loss.sum().backward(inputs=[relative])
+        loss[unfinished].sum().backward(inputs=[relative])
         _step(adam, relative, left, longest=settings.clamp)
         if progress is not None:
             progress("steps of the values", step + 1, settings.steps)

@@ -13,13 +13,12 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-import torch
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from editors.answers import starts_with
 from editors.decoding import Progress
-from editors.expectation import divergence
+from editors.metrics import drift_of
 from editors.models import load_model
 from editors.patch import Patch, applied
 from editors.scoring import Perplexity, Probe, ProbeScore, perplexity, score
@@ -130,22 +129,13 @@ def _specificity(model: PreTrainedModel, pairs: Sequence[Pair]) -> dict[str, Met
     count = len(neighbours)
     known = [now.says_target for was, now in neighbours if now.weighed.probe.target and was.says_target]
     unchanged = [was.weighed.following == now.weighed.following for was, now in neighbours]
-    median, p95 = _moved(model, neighbours)
+    moved = drift_of(model, [was.weighed.state for was, _ in neighbours], [now.weighed.state for _, now in neighbours])
     return {
         "specificity.kept": Metric(before=1.0 if known else None, after=_mean(known), count=len(known)),
         "specificity.argmax": Metric(before=1.0 if count else None, after=_mean(unchanged), count=count),
-        "specificity.kl_median": Metric(before=0.0 if count else None, after=median, count=count),
-        "specificity.kl_p95": Metric(before=0.0 if count else None, after=p95, count=count),
+        "specificity.kl_median": Metric(before=0.0 if count else None, after=moved.median, count=count),
+        "specificity.kl_p95": Metric(before=0.0 if count else None, after=moved.p95, count=count),
     }
-
-
-def _moved(model: PreTrainedModel, pairs: Sequence[Pair]) -> tuple[float, float] | tuple[None, None]:
-    """Median and 95th percentile of KL(before || after) of the next token, in nats; only the model's head is used."""
-    if not pairs:
-        return None, None
-    was, now = (torch.stack([score.weighed.state for score in scores]) for scores in zip(*pairs, strict=True))
-    moved = divergence(model, was, now)
-    return float(moved.quantile(0.5)), float(moved.quantile(0.95))
 
 
 def _regression(before: Measured, after: Measured) -> dict[str, Metric]:

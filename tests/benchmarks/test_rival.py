@@ -67,6 +67,10 @@ def test_the_published_clamp_is_where_ours_is(tiny):
 def test_steps_are_counted_by_subject(tiny):
     assert optimised(tiny, ValueSettings(steps=3, enough=0.0, ending="")).steps == 6
     assert optimised(tiny, ValueSettings(steps=3, enough=1e9, ending="")).steps == 0
+    losses = ValueSettings(steps=5, enough=2.8, ending="")
+    alone = [optimised(tiny, losses, [fact]).steps for fact in FACTS]
+    assert optimised(tiny, losses).steps == sum(alone)
+    assert len(set(alone)) > 1  # one is done at once, and the other goes on
 
 
 def measured(marks: list[dict[str, list[bool]]]) -> Measured:

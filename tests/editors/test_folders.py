@@ -48,6 +48,14 @@ def test_what_is_none_of_ours_is_refused_and_stays(kind, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+def test_what_a_link_leads_to_is_replaced_and_the_link_stays(tmp_path):
+    fill(tmp_path / "releases" / "3", "one")
+    (tmp_path / "current").symlink_to(tmp_path / "releases" / "3")
+    fill(tmp_path / "current", "two")
+    assert (tmp_path / "current").is_symlink()
+    assert (tmp_path / "releases" / "3" / "card.json").read_text() == "two"
+
+
 def test_what_lies_in_subfolders_is_in_a_folder_and_what_lies_behind_a_link_is_not(tmp_path):
     ours, theirs = tmp_path / "ours", tmp_path / "theirs"
     for file in (ours / "b", ours / "a" / "deep", theirs / "c"):
