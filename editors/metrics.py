@@ -124,13 +124,27 @@ def shares_by_logprob(records: Sequence[Sequence[Weighed]]) -> dict[str, float]:
     Args:
         records: what was weighed of each record.
     """
-    shares: dict[str, float] = {}
-    for kind in KINDS:
-        marks = [[each.prefers_target for each in own if each.probe.kind == kind] for own in records]
-        means = [sum(map(bool, own)) / len(own) for own in marks if own and None not in own]
-        shares[kind] = sum(means) / len(means) if means else float("nan")
-    shares[SCORE] = float(_harmonic(torch.tensor(list(shares.values()), dtype=torch.float64)[:, None]))
-    return shares
+    means = means_by_logprob(records).nanmean(dim=1)
+    return dict(zip(KINDS, means.tolist(), strict=True)) | {SCORE: float(_harmonic(means[:, None]))}
+
+
+def means_by_logprob(records: Sequence[Sequence[Weighed]]) -> Float[Tensor, "kinds records"]:
+    """Return which share of its prompts of each kind a record has right by log-probability; NaN where it asks for none.
+
+    A prompt that weighs against nothing does not count.
+
+    Args:
+        records: what was weighed of each record.
+    """
+    marks = [
+        [
+            [each.prefers_target for each in own if each.probe.kind == kind and each.prefers_target is not None]
+            for own in records
+        ]
+        for kind in KINDS
+    ]
+    means = [[sum(map(bool, own)) / len(own) if own else float("nan") for own in kind] for kind in marks]
+    return torch.tensor(means, dtype=torch.float64)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,9 @@
     ├── GateError               a candidate failed its gate
     ├── PolicyError             a policy that can't be read
     ├── BaseModelError          the base model can't be had
+    ├── CorrectionFileError     a file that can't be read as corrections (corrections.py)
+    ├── FactsFileError          a file that can't be read as facts (known_facts.py)
+    ├── TraceFileError          a file that can't be read as a kept trace (sweeps.py)
     └── UnreachableError        a service doesn't answer
 
 Every message says what, where, what was found and the way out.

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from editors.measuring import KINDS, Measured
+from editors.metrics import means_by_logprob
 
 _DRAWS = 10_000
 _SEED = 0
@@ -42,10 +43,7 @@ def score_difference(one: Measured, other: Measured) -> Difference:
 
 
 def _shares(measured: Measured) -> Float[Tensor, "kinds records"]:
-    """What each record got right of each kind, NaN where it asks for none."""
-    marks = [[[each.weighed.prefers_target for each in own] for own in measured.of_kind(kind)] for kind in KINDS]
-    means = [[sum(map(bool, own)) / len(own) if own else float("nan") for own in kind] for kind in marks]
-    return torch.tensor(means, dtype=torch.float64)
+    return means_by_logprob([[answer.weighed for answer in own] for own in measured.answers])
 
 
 def _score(shares: Float[Tensor, "kinds *draws records"]) -> Float[Tensor, "*draws"]:
