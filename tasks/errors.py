@@ -11,7 +11,7 @@
     ├── GateError               a candidate failed its gate
     ├── PolicyError             a policy that can't be read
     ├── BaseModelError          the base model can't be had
-    ├── CorrectionFileError     a file that can't be read as corrections (corrections.py)
+    ├── CorrectionFileError     a file that can't be read as corrections (parse.py)
     ├── FactsFileError          a file that can't be read as facts (known_facts.py)
     ├── TraceFileError          a file that can't be read as a kept trace (sweeps.py)
     └── UnreachableError        a service doesn't answer
