@@ -51,6 +51,8 @@ RECORDS = st.fixed_dictionaries(
 )
 
 
+# Threads of earlier tests' clients may draw random numbers meanwhile, which hypothesis takes for the strategy's.
+@pytest.mark.filterwarnings("ignore:Do not use the `random` module:hypothesis.errors.HypothesisDeprecationWarning")
 @given(RECORDS)
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])  # speed is the machine's
 def test_what_is_accepted_survives_the_ledger_unchanged(record):
