@@ -125,7 +125,8 @@ def shares_by_logprob(records: Sequence[Sequence[Weighed]]) -> dict[str, float]:
         records: what was weighed of each record.
     """
     means = means_by_logprob(records).nanmean(dim=1)
-    return dict(zip(KINDS, means.tolist(), strict=True)) | {SCORE: float(_harmonic(means[:, None]))}
+    shares = {kind: float(mean) for kind, mean in zip(KINDS, means, strict=True)}
+    return shares | {SCORE: float(_harmonic(means[:, None]))}
 
 
 def means_by_logprob(records: Sequence[Sequence[Weighed]]) -> Float[Tensor, "kinds records"]:
