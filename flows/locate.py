@@ -20,7 +20,6 @@ from editors.digests import sha256_file
 from editors.joint import Joint
 from editors.layouts import depth_of
 from editors.models import load_model, weights_digest
-from editors.preparing import Recipe, prepare_in
 from editors.recall import known_facts
 from editors.records import read_records, without_contradictions
 from editors.roles import ROLES, average, one_of_each
@@ -29,6 +28,7 @@ from editors.tracing import Question, Tracing, trace
 from tasks.base import base_folder
 from tasks.draw import draw_average, draw_trace
 from tasks.known_facts import read_facts
+from tasks.material import prepared_here, recipe_of
 from tasks.settings import Settings
 from tasks.sweeps import ROLE, MlpTrace, draw_sweep, keep_sweep, read_mlp_trace
 from tasks.traces import keep_average, keep_trace
@@ -89,26 +89,25 @@ def suggest_layers(
 
     It keeps suggest.json and suggest.png in a folder.
     """
-    settings = Settings()
+    settings = Settings(seed=seed)
     records, _ = without_contradictions(read_records(file, limit=limit))
     asked = [dataclasses.replace(record, neighbours=record.neighbours[:NEIGHBOURS]) for record in records]
     folder = _folder(console, settings)
     model, tokenizer = load_model(folder, device=settings.device)
     layers = tuple(range(0, depth_of(model) - 1, every))  # nothing reads what the last layer writes at a subject
-    trace = read_mlp_trace(traces, layers=layers) if traces else None
+    mlp_trace = read_mlp_trace(traces, layers=layers) if traces else None
     config = Joint(layers=layers)
-    recipe = Recipe.of(config, base=weights_digest(folder), seed=seed, corpus=settings.corpus, held=settings.held_text)
+    recipe = recipe_of(config, base=weights_digest(folder), settings=settings)
     with console.status("preparing") as status:
         told = _told(status.update)
-        cache = settings.home / "cache" / "material"
-        prepared = prepare_in(cache, recipe, lambda: (model, tokenizer), progress=told)
+        prepared = prepared_here(recipe, lambda: (model, tokenizer), settings=settings, progress=told)
         found = sweep(model, tokenizer, asked, layers=layers, config=config, material=prepared.material, progress=told)
     setting = {"data": file.name, "data_sha256": sha256_file(file), "neighbours": NEIGHBOURS}
     setting |= {"config": dataclasses.asdict(config), "material": recipe.to_record()}
     if out:
-        keep_sweep(out / "suggest.json", found, setting=setting, trace=trace)
-        draw_sweep(out / "suggest.png", found, trace)
-    _show_sweep(console, found, trace)
+        keep_sweep(out / "suggest.json", found, setting=setting, trace=mlp_trace)
+        draw_sweep(out / "suggest.png", found, mlp_trace)
+    _show_sweep(console, found, mlp_trace)
     _where(console, out, "suggest")
 
 

@@ -17,10 +17,11 @@ from editors.decoding import Progress
 from editors.digests import canonical_json, sha256_file
 from editors.metrics import HOWS, SCORE, How
 from editors.models import load_model, weights_digest
-from editors.preparing import Prepared, Recipe, prepare_in
+from editors.preparing import Prepared, Recipe
 from editors.records import read_records
 from editors.registry import EDITORS, Config
 from tasks.machine import machine, peak_memory
+from tasks.material import prepared_here, recipe_of
 from tasks.settings import Settings
 
 if TYPE_CHECKING:
@@ -126,10 +127,8 @@ def prepared_base(folder: Path, config: Config, *, settings: Settings, progress:
         EditorError: the folder holds no readable model, or one that the method can't edit.
     """
     model, tokenizer = load_model(folder, device=settings.device)
-    base = weights_digest(folder)
-    recipe = Recipe.of(config, base=base, seed=settings.seed, corpus=settings.corpus, held=settings.held_text)
-    cache = settings.home / "cache" / "material"
-    prepared = prepare_in(cache, recipe, lambda: (model, tokenizer), progress=progress)
+    recipe = recipe_of(config, base=weights_digest(folder), settings=settings)
+    prepared = prepared_here(recipe, lambda: (model, tokenizer), settings=settings, progress=progress)
     return Base(model=model, tokenizer=tokenizer, recipe=recipe, prepared=prepared)
 
 

@@ -15,9 +15,10 @@ from editors.digests import canonical_json
 from editors.joint import Joint
 from editors.models import load_model
 from editors.moments import dump_moments
-from editors.preparing import Recipe, prepare_in
+from editors.preparing import Recipe
 from tasks.base import Base
 from tasks.files import DigestFile
+from tasks.material import prepared_here, recipe_of
 from tasks.progress import logged
 from tasks.retries import WHILE_AWAY
 from tasks.settings import Settings
@@ -42,7 +43,7 @@ class Ingredients(BaseModel):
 
 def prepare(base: Base, *, config: Joint, settings: Settings, store: Store, progress: Progress) -> Ingredients:
     """Find the ingredients of a base in the object store, or compute and keep them."""
-    recipe = Recipe.of(config, base=base.digest, seed=settings.seed, corpus=settings.corpus, held=settings.held_text)
+    recipe = recipe_of(config, base=base.digest, settings=settings)
     key = f"bases/{base.digest}/ingredients-{recipe.digest()}.json"
     folder = settings.home / "cache" / "ingredients"
     kept = store.record(key)
@@ -64,11 +65,8 @@ def prepare(base: Base, *, config: Joint, settings: Settings, store: Store, prog
 
 def _make(base: Base, *, recipe: Recipe, settings: Settings, progress: Progress) -> dict[str, bytes]:
     """All ingredients as bytes; what a benchmark of this base has made on this machine is not made again."""
-    prepared = prepare_in(
-        settings.home / "cache" / "material",
-        recipe,
-        lambda: load_model(base.folder, device=settings.device),
-        progress=progress,
+    prepared = prepared_here(
+        recipe, lambda: load_model(base.folder, device=settings.device), settings=settings, progress=progress
     )
     return {
         "moments": dump_moments(prepared.material.moments),
