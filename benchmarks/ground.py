@@ -21,7 +21,7 @@ from editors.records import Record, read_records, without_contradictions
 from editors.registry import Config
 from editors.stopwatch import Stopwatch
 from tasks.base import base_folder
-from tasks.benchmark import Base, prepared_base
+from tasks.benchmark import PreparedBase, prepared_base
 from tasks.settings import Settings
 
 COUNTERFACT = Path("../shared/data/counterfact_full.jsonl")
@@ -48,7 +48,7 @@ def folder_of(model: Path | None) -> Path:
     return model or base_folder(Settings(), report=console.print)
 
 
-def base_of(model: Path | None, config: Config, *, progress: Progress) -> Base:
+def base_of(model: Path | None, config: Config, *, progress: Progress) -> PreparedBase:
     """Load a base, on the CPU, with the material that a method needs, which is made once and kept."""
     return prepared_base(folder_of(model), config, settings=on_cpu(), progress=progress)
 

@@ -23,7 +23,7 @@ from benchmarks.stored_values import Facts, StoredValues
 from editors.benchmark import BenchmarkReport, Plan, run
 from editors.joint import Joint, Value, solve, values_of
 from editors.metrics import HOWS
-from tasks.benchmark import Base, draw, percent
+from tasks.benchmark import PreparedBase, draw, percent
 
 AGREEMENT = 0.9999
 FROM_BASE, SEQUENTIAL = "from the base", "editing the edited model"
@@ -78,13 +78,13 @@ def main() -> None:
     draw(reports, title=f"joint on {told.data.name}").savefig(told.results / "rounds.png", dpi=120)
 
 
-def solved_at_once(base: Base, config: Joint, values: Mapping[Facts, Value]) -> str:
+def solved_at_once(base: PreparedBase, config: Joint, values: Mapping[Facts, Value]) -> str:
     """Return the digest of the patch that all kept values give, in an order of their own."""
     by_name = {facts[0].subject: values[facts] for facts in reversed(list(values))}
     return solve(base.model, by_name, config=config, material=base.prepared.material).digest
 
 
-def least_cosine(base: Base, config: Joint, values: Mapping[Facts, Value], count: int) -> float:
+def least_cosine(base: PreparedBase, config: Joint, values: Mapping[Facts, Value], count: int) -> float:
     """Return how like the kept injections those are that one batch gives for some subjects, at the worst site."""
     some = list(values)[:: -(-len(values) // count)]
     again = values_of(

@@ -18,7 +18,7 @@ from editors.decoding import Progress
 from editors.digests import canonical_json, digest_of
 from editors.facts import Fact
 from editors.joint import Joint, Value, values_of
-from tasks.benchmark import Base
+from tasks.benchmark import PreparedBase
 from tasks.machine import peak_memory
 from tasks.values import recipe_of
 
@@ -38,7 +38,7 @@ class Cost(NamedTuple):
 class StoredValues:
     """The values of one base and one config in a folder."""
 
-    def __init__(self, folder: Path, base: Base, config: Joint) -> None:
+    def __init__(self, folder: Path, base: PreparedBase, config: Joint) -> None:
         self._folder = folder
         self._base = base
         self._config = config

@@ -53,7 +53,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Base:
+class PreparedBase:
     """A base that is loaded, with the material for a method and how that was made."""
 
     model: PreTrainedModel
@@ -114,7 +114,7 @@ def benchmark(request: Request, *, settings: Settings, progress: Progress) -> Be
     return Benchmark(report=report, setting=setting, memory=peak_memory(base.model.device))
 
 
-def prepared_base(folder: Path, config: Config, *, settings: Settings, progress: Progress) -> Base:
+def prepared_base(folder: Path, config: Config, *, settings: Settings, progress: Progress) -> PreparedBase:
     """Load a base, and make what a method needs beside its weights, or find it on this machine.
 
     Args:
@@ -129,7 +129,7 @@ def prepared_base(folder: Path, config: Config, *, settings: Settings, progress:
     model, tokenizer = load_model(folder, device=settings.device)
     recipe = recipe_of(config, base=weights_digest(folder), settings=settings)
     prepared = prepared_here(recipe, lambda: (model, tokenizer), settings=settings, progress=progress)
-    return Base(model=model, tokenizer=tokenizer, recipe=recipe, prepared=prepared)
+    return PreparedBase(model=model, tokenizer=tokenizer, recipe=recipe, prepared=prepared)
 
 
 def write(found: Benchmark, out: Path) -> list[Path]:
