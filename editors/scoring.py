@@ -233,7 +233,7 @@ def perplexity(model: PreTrainedModel, rows: Sequence[Sequence[int]]) -> Perplex
 
     Args:
         model: the model that reads.
-        rows: as `sample_rows` gives them, or the ids of `text_row`.
+        rows: as `sample_rows` gives them.
     """
     expected = expect(model, [Row(ids=tuple(int(token) for token in row), target=1) for row in rows])
     logprobs = torch.tensor([logprob for each in expected for logprob in each.logprobs], dtype=torch.float64)

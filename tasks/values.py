@@ -17,7 +17,7 @@ from editors.joint import Joint, Value
 from tasks.files import DigestFile
 from tasks.store import Store
 
-FORMAT = 1  # to be raised when values come out differently, so that older ones are not taken for them
+FORMAT = 2  # to be raised when values come out differently, so that older ones are not taken for them
 
 
 def recipe_of(facts: Sequence[Fact], *, base: str, contexts: str, config: Joint) -> str:

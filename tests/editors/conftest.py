@@ -54,7 +54,7 @@ CONFIG = Memit(layers=(0, 1), moment_weight=0.01, values=VALUES)
 CONFIGS: dict[str, Config] = {
     "finetune": Finetune(layers=(0, 1), learning_rate=0.02),
     "finetune_constrained": FinetuneConstrained(layers=(0, 1), learning_rate=0.02, kl_weight=0.1, bound=0.1),
-    "rome": Rome(layer=1, values=VALUES),
+    "rome": Rome(layer=0, values=VALUES),
     "memit": CONFIG,
     "joint": Joint(layers=(0, 1), fit=0.99, values=VALUES),
     "alphaedit": AlphaEdit(layers=(0, 1), null_share=0.2, l2=0.1, values=VALUES),

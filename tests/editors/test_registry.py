@@ -21,6 +21,7 @@ from editors.layouts import read_weight, site_module, sites_of, write_weight
 from editors.patch import applied
 from editors.registry import EDITORS, edit
 from editors.scoring import probe_of, weigh
+from editors.tokens import opening
 
 every = pytest.mark.parametrize("name", sorted(EDITORS))
 solving = pytest.mark.parametrize("name", sorted(set(EDITORS) - {"finetune", "finetune_constrained"}))
@@ -135,8 +136,8 @@ def test_a_subject_that_has_no_token_is_refused_by_its_facts_id(name, tiny, fact
 
 @every
 def test_nan_in_the_weights_is_refused(name, tiny, facts):
-    site = sites_of(tiny.model, [1])[0]
     given = tiny.given(name)
+    site = sites_of(tiny.model, given["config"].layers[-1:])[0]
     write_weight(tiny.model, site, torch.full_like(read_weight(tiny.model, site), float("nan")))
     before = tiny.base
     with pytest.raises(NonFiniteError, match=site):
@@ -201,11 +202,12 @@ def test_a_change_that_is_lost_in_the_models_dtype_is_refused(name, tiny, facts)
 
 @solving
 def test_missing_moments_are_named(name, tiny, facts):
-    site = sites_of(tiny.model, [1])[0]
+    given = tiny.given(name)
+    site = sites_of(tiny.model, given["config"].layers[-1:])[0]
     moments = {key: value for key, value in tiny.material.moments.items() if key != site}
-    material = dataclasses.replace(tiny.material, moments=moments)
+    material = dataclasses.replace(given["material"], moments=moments)
     with pytest.raises(InvalidConfigError, match=site):
-        EDITORS[name].edit(tiny.model, tiny.tokenizer, facts, **(tiny.given(name) | {"material": material}))
+        EDITORS[name].edit(tiny.model, tiny.tokenizer, facts, **(given | {"material": material}))
 
 
 @solving
@@ -219,16 +221,17 @@ def test_the_last_layer_is_refused_since_no_attention_follows(name, tiny, facts)
 
 
 @solving
-def test_an_edit_at_the_start_of_a_prompt_leaves_position_0_alone(name, tiny):
+def test_an_edit_at_the_start_of_a_prompt_leaves_what_opens_every_row_alone(name, tiny):
     fact = Fact(id="f", subject="F", prompt="{} is", target="Rome")
     patch = EDITORS[name].edit(tiny.model, tiny.tokenizer, [fact], **tiny.given(name))
     site, delta = next(iter(patch.deltas.items()))
     read = []
     hook = site_module(tiny.model, site).register_forward_pre_hook(lambda _, inputs: read.append(inputs[0][0]))
-    tiny.model(input_ids=torch.tensor([[tiny.tokenizer.bos_token_id, *tiny.tokenizer("F").input_ids]]))
+    front = opening(tiny.tokenizer)
+    tiny.model(input_ids=torch.tensor([[*front, *tiny.tokenizer("F").input_ids]]))
     hook.remove()
-    moved = delta.dense() @ read[0].double().T
-    assert moved[:, 0].norm() < 0.5 * moved[:, 1].norm()
+    moved = (delta.dense() @ read[0].double().T).norm(dim=0)
+    assert moved[: len(front)].max() < 0.5 * moved[len(front)]
 
 
 @solving

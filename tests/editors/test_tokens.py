@@ -15,6 +15,7 @@ from editors.tokens import (
     chat_row,
     essence_row,
     fact_row,
+    opening,
     pad,
     text_row,
 )
@@ -44,7 +45,7 @@ def test_the_subject_ends_at_its_own_place(tokenizer, subject, prompt, context):
     fact = Fact(id="a", subject=subject, prompt=prompt, target="Rome")
     row = fact_row(tokenizer, fact, context=context)
     wanted = context.replace("{}", prompt.split("{}")[0] + subject)
-    assert words(tokenizer, row.ids[1 : row.subject + 1]) == wanted
+    assert words(tokenizer, row.ids[len(opening(tokenizer)) : row.subject + 1]) == wanted
 
 
 def test_one_bos_opens_every_row_and_nothing_is_read_there(tokenizer):
@@ -54,6 +55,17 @@ def test_one_bos_opens_every_row_and_nothing_is_read_there(tokenizer):
     for row in (*rows, text_row(tokenizer, "F is"), answer_row(tokenizer, "F is", "R")):
         assert row.ids[0] == tokenizer.bos_token_id
         assert row.ids.count(tokenizer.bos_token_id) == 1
+
+
+def test_a_line_break_parts_a_text_from_a_bos_that_the_tokenizer_does_not_add_by_itself(tokenizer):
+    added = tokenizer("F is")["input_ids"]
+    adds_bos = added[0] == tokenizer.bos_token_id
+    row = text_row(tokenizer, "F is").ids
+    assert (list(row) == added) == adds_bos
+    if not adds_bos:
+        front = len(row) - len(added)
+        assert list(row[front:]) == added
+        assert list(row[1:front]) == tokenizer("\n")["input_ids"]
 
 
 def test_a_bos_in_the_text_is_not_doubled(tokenizer):
@@ -71,8 +83,8 @@ def test_where_there_is_no_bos_the_end_token_opens_a_row(tokenizer):
 @pytest.mark.parametrize("target", ["Rome", "Kelly Ortberg", "the Aare in Bern"])
 def test_the_target_begins_behind_the_prompt_with_its_space(tokenizer, target):
     row = answer_row(tokenizer, "The capital of Italy is ", f" {target}")
-    assert words(tokenizer, row.ids[1 : row.target]) == "The capital of Italy is"
-    assert words(tokenizer, row.ids[1:]) == f"The capital of Italy is {target}"
+    assert words(tokenizer, row.ids[len(opening(tokenizer)) : row.target]) == "The capital of Italy is"
+    assert words(tokenizer, row.ids[len(opening(tokenizer)) :]) == f"The capital of Italy is {target}"
 
 
 def test_spaces_around_prompt_and_target_make_no_difference(tokenizer):
@@ -105,6 +117,8 @@ def test_a_subject_without_tokens_is_refused(tokenizer, monkeypatch):
 
     def drop_subject(self, text, **options):
         encoding = encode(self, text, **options)
+        if "Bern" not in text:
+            return encoding
         start = text.index("Bern")
         offsets = [
             (0, 0) if left < start + 4 and right > start else (left, right)

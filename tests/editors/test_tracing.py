@@ -11,6 +11,7 @@ from editors.hooks import rewritten
 from editors.layouts import depth_of
 from editors.restoring import KINDS, windows
 from editors.tails import rerun
+from editors.tokens import opening
 from editors.tracing import Question, Tracing, all_from, embedding_spread, trace
 
 CURIE = Question(prompt="The mother tongue of Marie Curie is", subject="Marie Curie")
@@ -25,7 +26,7 @@ def logits_of(tiny, found, noise=None):
     """The logits of the whole model behind a traced prompt, with noise on its subject's embeddings."""
     ids = tiny.tokenizer(found.question.prompt)["input_ids"]
     assert [tiny.tokenizer.decode([token]) for token in ids] == list(found.tokens[-len(ids) :])
-    ids = torch.tensor([[tiny.tokenizer.bos_token_id, *ids]])
+    ids = torch.tensor([[*opening(tiny.tokenizer), *ids]])
     if noise is None:
         return tiny.model(input_ids=ids).logits[:, -1]
     added = torch.zeros(len(noise), ids.shape[1], noise.shape[-1])
@@ -81,7 +82,8 @@ def test_nothing_before_the_subject_has_an_effect(tiny):
 
 def test_the_corrupted_run_is_the_whole_model_with_noise_of_three_spreads_on_the_subject(family):
     (found,) = traced(family, CURIE, seed=7)
-    ids = family.tokenizer(CURIE.prompt)["input_ids"][found.subject.start - 1 : found.subject.stop - 1]
+    row = [*opening(family.tokenizer), *family.tokenizer(CURIE.prompt)["input_ids"]]
+    ids = row[found.subject.start : found.subject.stop]
     spread = float(family.model.get_input_embeddings()(torch.tensor(ids)).std())
     assert found.noise == pytest.approx(3 * spread, rel=1e-5)
     logits = logits_of(family, found, noise_of(family, found, seed=7))
@@ -179,9 +181,9 @@ def test_a_subject_that_the_prompt_does_not_name_is_refused_with_both(tiny):
         traced(tiny, Question(prompt=FRANCE.prompt, subject="Berne"))
 
 
-def test_a_subject_that_opens_the_prompt_is_not_at_position_0(tiny):
+def test_a_subject_that_opens_the_prompt_begins_behind_what_opens_every_row(tiny):
     (found,) = traced(tiny, Question(prompt="Boeing is led by", subject="Boeing"))
-    assert found.subject.start == 1
+    assert found.subject.start == len(opening(tiny.tokenizer)) > 1
     assert "".join(found.tokens[place] for place in found.subject) == "Boeing"
 
 
