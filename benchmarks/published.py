@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +44,11 @@ def main() -> None:
     alone = {record.fact.subject: record.fact for record in records}  # one fact a subject, the unit of our values
     few = list(alone.values())[: told.facts]
     if few:
-        keep({"own settings": own_settings(bench, few) | {"setting": own_setting()}}, told.results)
-        keep({"same maths": same_maths(bench, few) | {"setting": same_setting()}}, told.results)
+        keep("own settings", own_settings(bench, few) | {"setting": own_setting()}, told.results)
+        keep("same maths", same_maths(bench, few) | {"setting": same_setting()}, told.results)
     if told.records:
         score = scores(bench, records[: told.records]) | {"setting": own_setting()}
-        keep({"score": score}, told.results)
+        keep("score", score, told.results)
         console.print(answers_of(score))
 
 
@@ -64,10 +65,11 @@ def same_setting() -> dict[str, Any]:
     return dataclasses.asdict(SAME) | {"contexts": CONTEXTS, "layer": HPARAMS["layers"][-1]}
 
 
-def keep(found: dict[str, Any], folder: Path) -> None:
-    """Keep a row that was just measured beside the others that were kept."""
+def keep(name: str, row: dict[str, Any], folder: Path) -> None:
+    """Keep a row that was just measured, with its day, beside the others that were kept."""
     path = folder / "published.json"
-    figures = (dict(Result.load(path).figures) if path.is_file() else {}) | found
+    kept = dict(Result.load(path).figures) if path.is_file() else {}
+    figures = kept | {name: row | {"measured": datetime.now(UTC).date().isoformat()}}
     conclude("published", outcomes_of(figures), figures=figures, device=torch.device("cpu"), folder=folder)
 
 

@@ -39,7 +39,7 @@ def _speeds(figures: Mapping[str, Any]) -> Iterator[Outcome]:
                 goal=f">= {GOAL_OWN:.0f} x faster",
                 reached=_times(own[name], own["published"]),
                 met=met,
-                setting=f"{_steps(own[name], own)}; {own['setting']['published']}",
+                setting=f"{_steps(own[name], own)}; {own['setting']['published']}; {own['measured']}",
             )
     if same := figures.get("same maths"):
         least, median = same["cosine"]["least"], same["cosine"]["median"]
@@ -49,7 +49,8 @@ def _speeds(figures: Mapping[str, Any]) -> Iterator[Outcome]:
             reached=f"{_times(same['ours'], same['published'])}; cosine at least {least:.4f}, median {median:.4f}",
             met=same["ours"]["reached"] >= GOAL_SAME and least > COSINE,
             setting=f"{_steps(same['ours'], same)}; {same['setting']['contexts']} contexts, BOS on both sides, "
-            f"layer {same['setting']['layer']}, our lengths told to the published code subject by subject",
+            f"layer {same['setting']['layer']}, our lengths told to the published code subject by subject; "
+            f"{same['measured']}",
         )
 
 
@@ -61,7 +62,8 @@ def _scores(score: Mapping[str, Any]) -> Iterator[Outcome]:
                 goal=f"> {INFERIOR:.0f} points",
                 reached=f"{points['value']:+.1f} points ({points['low']:+.1f} to {points['high']:+.1f})",
                 met=points["low"] > INFERIOR,
-                setting=f"{score['records']} records in one batch, the same second moments, paired by record, 95 %",
+                setting=f"{score['records']} records in one batch, the same second moments, paired by record, 95 %; "
+                f"{score['measured']}",
             )
 
 

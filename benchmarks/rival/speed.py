@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from benchmarks.rival.bench import Bench
+from benchmarks.rival.counting import Counted, counted
 from benchmarks.rival.jobs import HPARAMS, RivalValue
-from benchmarks.rival.timing import Timed, timed
 from benchmarks.rival.units import published_hparams
 from editors.batch import by_subject
 from editors.facts import Fact
@@ -33,8 +33,8 @@ def own_settings(bench: Bench, facts: Sequence[Fact]) -> dict[str, Any]:
     subjects, joint, memit = by_subject(facts), Joint(), Memit()
     given = bench.material(joint)
     ours = {
-        "joint": timed(lambda: values_of(bench.model, bench.tokenizer, subjects, config=joint, material=given)),
-        "memit": timed(
+        "joint": counted(lambda: values_of(bench.model, bench.tokenizer, subjects, config=joint, material=given)),
+        "memit": counted(
             lambda: optimise_injections(
                 bench.model,
                 bench.tokenizer,
@@ -64,7 +64,7 @@ def same_maths(bench: Bench, facts: Sequence[Fact]) -> dict[str, Any]:
         contexts=contexts,
         bos=bos_token(tokenizer),
     )
-    ours = timed(
+    ours = counted(
         lambda: optimise_injections(
             model, tokenizer, by_subject(facts), layers=[layer], contexts=contexts, settings=SAME
         )
@@ -88,7 +88,7 @@ def figures(values: Sequence[RivalValue]) -> dict[str, float]:
     }
 
 
-def ratio(ours: Timed, rival: Sequence[RivalValue]) -> dict[str, float]:
+def ratio(ours: Counted, rival: Sequence[RivalValue]) -> dict[str, float]:
     """Of one fact, on average, and how many times faster that is than the published code."""
     theirs, count = figures(rival), len(rival)
     return {

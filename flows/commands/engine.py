@@ -27,7 +27,7 @@ def locate(
         Path | None, typer.Option(help="a kept average trace.json to hold the ranking against", dir_okay=False)
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="facts of the file; by default 50, or 30 to suggest")] = None,
-    samples: Annotated[int, typer.Option(min=1, help="draws of noise a prompt")] = 10,
+    samples: Annotated[int | None, typer.Option(min=1, help="draws of noise a prompt; by default 10")] = None,
     every: Annotated[int, typer.Option(min=1, help="only every so many layers")] = 1,
     seed: Annotated[int, typer.Option(help="of all draws")] = 0,
     out: Annotated[Path | None, typer.Option(help="a folder for data and picture")] = None,
@@ -37,10 +37,12 @@ def locate(
         raise typer.BadParameter("give a prompt with --subject, or --data FILE")
     if (suggest and not data) or (traces and not suggest):
         raise typer.BadParameter("--suggest needs --data FILE, and --traces needs --suggest")
+    if suggest and samples:
+        raise typer.BadParameter("--suggest edits and draws no noise: leave --samples out")
     from editors.tracing import Question, Tracing
     from flows.locate import locate_facts, locate_prompt, suggest_layers
 
-    settings = Tracing(samples=samples, every=every, seed=seed)
+    settings = Tracing(samples=samples or 10, every=every, seed=seed)
     if data and suggest:
         suggest_layers(console, data, limit=limit or 30, every=every, seed=seed, traces=traces, out=out)
     elif data:

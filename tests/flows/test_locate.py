@@ -134,6 +134,7 @@ def test_a_trace_of_other_layers_is_refused_before_the_sweep(locate, records, av
         ((PROMPT,), "give a prompt with --subject, or --data FILE"),
         ((PROMPT, "--subject", "France", "--data", "facts.jsonl"), "give a prompt with --subject, or --data FILE"),
         ((PROMPT, "--subject", "France", "--suggest"), "--suggest needs --data FILE"),
+        (("--data", "facts.jsonl", "--suggest", "--samples", "5"), "leave --samples out"),
         (("--data", "facts.jsonl", "--traces", "trace.json"), "--traces needs --suggest"),
     ],
 )

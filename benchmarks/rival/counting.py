@@ -11,7 +11,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Timed:
+class Counted:
     """What some work gave, and what it took.
 
     Attributes:
@@ -27,7 +27,7 @@ class Timed:
     steps: int
 
 
-def timed(work: Callable[[], Any]) -> Timed:
+def counted(work: Callable[[], Any]) -> Counted:
     steps = 0
 
     def stepped(optimizer, _args, _kwargs):
@@ -40,4 +40,4 @@ def timed(work: Callable[[], Any]) -> Timed:
     found = work()
     seconds, processor = time.perf_counter() - began[0], time.process_time() - began[1]
     hook.remove()
-    return Timed(found=found, seconds=seconds, processor=processor, steps=steps)
+    return Counted(found=found, seconds=seconds, processor=processor, steps=steps)
