@@ -22,6 +22,13 @@ ROOT = Path(__file__).parent.parent
 KEPT_BASES = ROOT / ".corrigenda" / "bases"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep all tests on the stack in one process, in their order, when several processes share the tests."""
+    for item in items:
+        if item.get_closest_marker("stack"):
+            item.add_marker(pytest.mark.xdist_group("stack"))
+
+
 @pytest.fixture(scope="session")
 def base_folder() -> Path:
     """The real base model as a folder, converted once on this machine and kept."""
@@ -32,7 +39,18 @@ def base_folder() -> Path:
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Python's language reference, a paragraph a line: the real model takes minutes to sample as much text."""
+    from pydoc_data.topics import topics
+
+    paragraphs = (" ".join(part.split()) for topic in topics.values() for part in topic.split("\n\n"))
+    path = tmp_path_factory.mktemp("corpus") / "python.txt"
+    path.write_text("\n".join(paragraph for paragraph in paragraphs if len(paragraph) > 200), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory, corpus: Path) -> Iterator[Stack]:
     """A stack of its own for the whole test session, on free ports, with the environment pointing to it."""
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
@@ -47,6 +65,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         for name in [name for name in os.environ if name.startswith(("CORRIGENDA_", "MLFLOW_"))]:
             patch.delenv(name)
         patch.setenv("CORRIGENDA_HOME", str(home))
+        patch.setenv("CORRIGENDA_CORPUS", str(corpus))
         started = start_stack(home, report=lambda line: None, settings=StackSettings.on_free_ports())
         patch.setenv("PREFECT_API_URL", started.prefect_api_url)  # for the processes that tests start
         try:

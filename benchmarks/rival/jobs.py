@@ -89,7 +89,7 @@ class Rival:
         console: Console,
         hparams: Mapping[str, Mapping[str, float]] = MappingProxyType({}),
         contexts: Sequence[str] | None = None,
-        bos: int | None = None,
+        front: Sequence[int] = (),
     ) -> list[RivalValue]:
         """Return a value of each fact; those that the folder holds are not computed again.
 
@@ -99,10 +99,10 @@ class Rival:
             console: for the progress.
             hparams: other settings than its own, by fact.
             contexts: templates, the bare one first; by default it samples its own six.
-            bos: the token to put in front of every text; by default none, as the tokenizer does.
+            front: tokens to put in front of every text; by default none, as the tokenizer does.
         """
         given = None if contexts is None else [[contexts[0]], list(contexts[1:])]
-        self._run(facts, folder, console=console, hparams=hparams, contexts=given, bos=bos)
+        self._run(facts, folder, console=console, hparams=hparams, contexts=given, front=list(front))
         return [_value(folder / f"{fact.id}.npz") for fact in facts]
 
     def solves(
@@ -141,7 +141,7 @@ class Rival:
             }
             for fact in facts
         ]
-        job = {"contexts": None, "bos": None, "moments": None, "weights": []} | more
+        job = {"contexts": None, "front": [], "moments": None, "weights": []} | more
         job |= {"model": str(self.model), "folder": str(folder), "threads": torch.get_num_threads()}
         job |= {"requests": requests, "hparams": HPARAMS | {"v_loss_layer": self.layers - 1}}
         (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")

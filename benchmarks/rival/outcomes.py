@@ -48,7 +48,7 @@ def _speeds(figures: Mapping[str, Any]) -> Iterator[Outcome]:
             goal=f">= {GOAL_SAME:.0f} x faster, cosine > {COSINE}",
             reached=f"{_times(same['ours'], same['published'])}; cosine at least {least:.4f}, median {median:.4f}",
             met=same["ours"]["reached"] >= GOAL_SAME and least > COSINE,
-            setting=f"{_steps(same['ours'], same)}; {same['setting']['contexts']} contexts, BOS on both sides, "
+            setting=f"{_steps(same['ours'], same)}; {same['setting']['contexts']} contexts, the same tokens in front, "
             f"layer {same['setting']['layer']}, our lengths told to the published code subject by subject; "
             f"{same['measured']}",
         )

@@ -17,7 +17,7 @@ from editors.batch import by_subject
 from editors.facts import Fact
 from editors.joint import Joint, values_of
 from editors.memit import Memit
-from editors.tokens import bos_token
+from editors.tokens import opening
 from editors.values import ValueSettings, optimise_injections
 
 SAME = ValueSettings(steps=19, clamp=0.75, enough=0.05, ending="")
@@ -62,7 +62,7 @@ def same_maths(bench: Bench, facts: Sequence[Fact]) -> dict[str, Any]:
         console=bench.console,
         hparams={fact.id: told(fact) for fact in facts},
         contexts=contexts,
-        bos=bos_token(tokenizer),
+        front=opening(tokenizer),
     )
     ours = counted(
         lambda: optimise_injections(

@@ -2,8 +2,8 @@
 
     python worker.py JOB.json      a line on stdout for each value; what the published code prints goes to log.txt
 
-The job: model, threads, folder, requests, hparams, contexts (null: it samples its own), bos (a token in front of every
-text, or null), moments (a safetensors file of C by site, or null: values alone), weights of C to solve with.
+The job: model, threads, folder, requests, hparams, contexts (null: it samples its own), front (tokens before every
+text), moments (a safetensors file of C by site, or null: values alone), weights of C to solve with.
 A value that has its file is not computed again, so that an interrupted run goes on where it was.
 """
 
@@ -35,10 +35,10 @@ def main() -> None:
     folder, said = Path(job["folder"]), sys.stdout
     model: Any = AutoModelForCausalLM.from_pretrained(job["model"], dtype=torch.float32, local_files_only=True).eval()
     tokenizer: Any = AutoTokenizer.from_pretrained(job["model"], local_files_only=True)
-    if job["bos"] is not None:
-        token = tokenizer.convert_ids_to_tokens(job["bos"])
+    if job["front"]:
+        tokens = tokenizer.convert_ids_to_tokens(job["front"])
         tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
-            single=f"{token} $A", special_tokens=[(token, job["bos"])]
+            single=f"{' '.join(tokens)} $A", special_tokens=list(zip(tokens, job["front"], strict=True))
         )
     memit, values = adapted()
     hparams = memit.MEMITHyperParams(**job["hparams"])
