@@ -36,10 +36,7 @@ def main() -> None:
     model: Any = AutoModelForCausalLM.from_pretrained(job["model"], dtype=torch.float32, local_files_only=True).eval()
     tokenizer: Any = AutoTokenizer.from_pretrained(job["model"], local_files_only=True)
     if job["front"]:
-        tokens = tokenizer.convert_ids_to_tokens(job["front"])
-        tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
-            single=f"{' '.join(tokens)} $A", special_tokens=list(zip(tokens, job["front"], strict=True))
-        )
+        tokenizer = with_front(tokenizer, job["front"], targets={request["target_new"] for request in job["requests"]})
     memit, values = adapted()
     hparams = memit.MEMITHyperParams(**job["hparams"])
     with (folder / "log.txt").open("a", encoding="utf-8", buffering=1) as log, redirect_stdout(log):
@@ -62,6 +59,22 @@ def contexts_of(memit, model, tokenizer, given, file: Path) -> list[list[str]]:
     contexts = memit.get_context_templates(model, tokenizer)
     file.write_text(json.dumps(contexts), encoding="utf-8")
     return contexts
+
+
+def with_front(tokenizer, front: list[int], *, targets: set[str]):
+    """Return a tokenizer that puts tokens before every text but a target: of that the code takes off BOS alone."""
+    tokens = tokenizer.convert_ids_to_tokens(front)
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single=f"{' '.join(tokens)} $A", special_tokens=list(zip(tokens, front, strict=True))
+    )
+
+    class Fronted(type(tokenizer)):
+        def __call__(self, text, *args, **options):
+            behind_a_prompt = isinstance(text, str) and text in targets
+            return super().__call__(text, *args, **options, add_special_tokens=not behind_a_prompt)
+
+    tokenizer.__class__ = Fronted
+    return tokenizer
 
 
 def timed_value(values, model, tokenizer, request, hparams, contexts) -> dict[str, Any]:
