@@ -128,7 +128,8 @@ def test_a_record_without_neighbours_counts_for_the_rest():
 @pytest.mark.parametrize(("low", "met"), [(-2.5, False), (-1.5, True)])
 def test_not_inferior_is_said_by_the_lower_bound(low, met):
     points = {"value": 1.0, "low": low, "high": 4.0}
-    (outcome,) = outcomes_of({"score": {"records": 100, "differences": {"joint": {"published": points}}}})
+    score = {"records": 100, "differences": {"joint": {"published": points}}, "measured": "2026-01-01"}
+    (outcome,) = outcomes_of({"score": score})
     assert outcome.met is met
 
 

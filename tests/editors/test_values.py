@@ -65,3 +65,14 @@ def test_a_value_does_not_depend_on_which_subjects_share_its_batch(tiny, facts, 
 
 def test_a_subject_that_is_good_enough_at_once_gets_no_injection(tiny, facts):
     assert optimise(tiny, facts[:1], enough=1e6)["France"].norm() == 0
+
+
+def test_the_first_step_is_as_long_as_the_settings_say(tiny, facts):
+    rows = [fact_row(tiny.tokenizer, facts[0], context=context, ending=".") for context in tiny.material.contexts]
+    hidden = []
+    for row in rows:
+        ids = torch.tensor([row.ids])
+        seen = capture(tiny.model, lambda ids=ids: backbone_of(tiny.model)(input_ids=ids), layers=[1])
+        hidden.append(float(seen.hidden[1][0, row.subject].norm()))
+    moved = optimise(tiny, facts[:1], steps=1, step_length=0.1)["France"]
+    assert float(moved.norm()) / (sum(hidden) / len(hidden)) == pytest.approx(0.1, rel=1e-3)
