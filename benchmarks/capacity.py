@@ -25,7 +25,7 @@ from benchmarks.ground import (
 )
 from benchmarks.outcome import Outcome, conclude
 from benchmarks.stored_values import StoredValues
-from editors.benchmark import EVALUATION, Plan, run
+from editors.benchmark import EVALUATION, Plan
 from editors.joint import Joint
 from tasks.benchmark import draw, percent
 
@@ -48,16 +48,7 @@ def main() -> None:
         for size in sizes:
             values |= stored.of(facts[:size], progress=progress)
             costs.append(stored.cost(facts[:size]))
-        report = run(
-            base.model,
-            base.tokenizer,
-            plan,
-            config=config,
-            material=base.prepared.material,
-            held=base.prepared.held,
-            values=values,
-            progress=progress,
-        )
+        report = base.run(plan, config, values=values, progress=progress)
     names = " and ".join(file.name for file in told.data)
     outcomes, points = [], []
     for each, cost in zip(report.rounds, costs, strict=True):

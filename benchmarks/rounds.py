@@ -20,7 +20,7 @@ import torch
 from benchmarks.ground import COUNTERFACT, base_of, cache, named, options, records_in, told_with_bars
 from benchmarks.outcome import Outcome, conclude
 from benchmarks.stored_values import Facts, StoredValues
-from editors.benchmark import BenchmarkReport, Plan, run
+from editors.benchmark import BenchmarkReport, Plan
 from editors.joint import Joint, Value, solve, values_of
 from editors.metrics import HOWS
 from tasks.benchmark import PreparedBase, draw, percent
@@ -46,10 +46,9 @@ def main() -> None:
         values = {}
         for end in plan.ends[1:]:  # as they come: no batch of a round knows of the next round's facts
             values |= stored.of(facts[:end], progress=progress)
-        asking = {"config": config, "material": base.prepared.material, "held": base.prepared.held}
         reports = {
-            FROM_BASE: run(base.model, base.tokenizer, plan, values=values, progress=progress, **asking),
-            SEQUENTIAL: run(base.model, base.tokenizer, plan, sequential=True, progress=progress, **asking),
+            FROM_BASE: base.run(plan, config, values=values, progress=progress),
+            SEQUENTIAL: base.run(plan, config, sequential=True, progress=progress),
         }
         kept = stored.of(facts, progress=progress)
         digest = solved_at_once(base, config, kept)

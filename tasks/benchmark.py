@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+    from editors.facts import Fact
+    from editors.joint import Value
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
@@ -61,6 +64,28 @@ class PreparedBase:
     recipe: Recipe
     prepared: Prepared
 
+    def run(
+        self,
+        plan: Plan,
+        config: Config,
+        *,
+        sequential: bool = False,
+        values: Mapping[tuple[Fact, ...], Value] | None = None,
+        progress: Progress,
+    ) -> BenchmarkReport:
+        """Edit a plan's records in, and ask about them; see `editors.benchmark.run`."""
+        return run(
+            self.model,
+            self.tokenizer,
+            plan,
+            config=config,
+            material=self.prepared.material,
+            held=self.prepared.held,
+            sequential=sequential,
+            values=values,
+            progress=progress,
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Benchmark:
@@ -92,16 +117,7 @@ def benchmark(request: Request, *, settings: Settings, progress: Progress) -> Be
     plan = Plan.of(records, rounds=request.rounds, asked=request.asked)
     config = EDITORS[request.method].config()
     base = prepared_base(request.model, config, settings=settings, progress=progress)
-    report = run(
-        base.model,
-        base.tokenizer,
-        plan,
-        config=config,
-        material=base.prepared.material,
-        held=base.prepared.held,
-        sequential=request.sequential,
-        progress=progress,
-    )
+    report = base.run(plan, config, sequential=request.sequential, progress=progress)
     setting = {
         **asdict(request),
         "data": request.data.name,
