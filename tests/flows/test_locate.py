@@ -34,7 +34,8 @@ def locate(tiny_folder, tmp_path, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
 
     def run(*arguments):
-        return CliRunner().invoke(app, ["locate", "--samples", "2", *map(str, arguments)])
+        few = [] if "--suggest" in arguments else ["--samples", "2"]
+        return CliRunner().invoke(app, ["locate", *few, *map(str, arguments)])
 
     return run
 
