@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from infra.stack import Stack
     from tasks.settings import Settings
 
+os.environ.pop("COLUMNS", None)  # where it is set when rich is first imported, no test can set it any more
 os.environ.update(QUIET)  # Prefect reads it when it is first imported, which is before any fixture runs
 
 ROOT = Path(__file__).parent.parent
