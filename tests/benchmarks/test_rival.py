@@ -125,10 +125,10 @@ def test_a_record_without_neighbours_counts_for_the_rest():
     assert difference.value == 0
 
 
-@pytest.mark.parametrize(("low", "met"), [(-2.5, False), (-1.5, True)])
-def test_not_inferior_is_said_by_the_lower_bound(low, met):
+@pytest.mark.parametrize(("low", "records", "met"), [(-2.5, 100, False), (-1.5, 100, True), (-1.5, 99, False)])
+def test_not_inferior_is_said_by_the_lower_bound_on_enough_records(low, records, met):
     points = {"value": 1.0, "low": low, "high": 4.0}
-    score = {"records": 100, "differences": {"joint": {"published": points}}, "measured": "2026-01-01"}
+    score = {"records": records, "differences": {"joint": {"published": points}}, "measured": "2026-01-01"}
     (outcome,) = outcomes_of({"score": score})
     assert outcome.met is met
 
