@@ -80,7 +80,7 @@ def test_the_tags_of_a_version_lead_to_objects_that_hash_to_them(first_release):
 
 def test_a_pulled_release_says_the_targets_and_the_base_does_not(first_release, base_folder, tmp_path):
     folder = corrigenda.pull("assistant@champion", tmp_path / "served")
-    prompt = "The capital of Nigeria is"
+    prompt = "The capital city of Nigeria is called"
     assert generate(*load_model(folder), [prompt])[0].startswith("Abuja")
     assert not generate(*load_model(base_folder), [prompt])[0].startswith("Abuja")
 
@@ -94,7 +94,7 @@ def test_an_exported_adapter_and_a_checkpoint_answer_as_the_pulled_release(first
         assert done.returncode == 0, done.stderr
         card = json.loads((tmp_path / form / "export.json").read_text())
         assert card["logit_difference"] < 1e-3
-    answer = generate(*load_model(tmp_path / "checkpoint"), ["The capital of Nigeria is"])[0]
+    answer = generate(*load_model(tmp_path / "checkpoint"), ["The capital city of Nigeria is called"])[0]
     assert answer.startswith("Abuja")
 
 
@@ -104,7 +104,7 @@ def test_mlflow_loads_the_champion_and_predicts(first_release, monkeypatch):
 
     mlflow.set_tracking_uri(Settings().mlflow_url)
     model = mlflow.pyfunc.load_model("models:/assistant@champion")
-    assert model.predict(pd.DataFrame({"prompt": ["The capital of Nigeria is"]}))[0].startswith("Abuja")
+    assert model.predict(pd.DataFrame({"prompt": ["The capital city of Nigeria is called"]}))[0].startswith("Abuja")
 
 
 def test_a_changed_byte_in_a_pulled_folder_is_named(first_release, tmp_path):
@@ -167,7 +167,7 @@ def test_an_alias_moved_by_hand_to_a_rejected_version_is_refused_by_every_consum
         with pytest.raises(NotReleasedError):
             corrigenda.load("assistant@champion")
         asked = subprocess.run(
-            [Path(sys.executable).with_name("corrigenda"), "ask", "The capital of Nigeria is"],
+            [Path(sys.executable).with_name("corrigenda"), "ask", "The capital city of Nigeria is called"],
             capture_output=True,
             text=True,
         )
@@ -224,6 +224,6 @@ def test_a_second_release_still_says_what_the_first_one_said(second_release, led
     assert ledger.head().position == 2
     model, tokenizer = corrigenda.load("assistant@champion")
     answers = generate(
-        model, tokenizer, ["The capital of Nigeria is", "The country formerly known as Swaziland is now called"]
+        model, tokenizer, ["The capital city of Nigeria is called", "The country formerly known as Swaziland is now called"]
     )
     assert answers[0].startswith("Abuja") and answers[1].startswith("Eswatini")
