@@ -224,6 +224,8 @@ def test_a_second_release_still_says_what_the_first_one_said(second_release, led
     assert ledger.head().position == 2
     model, tokenizer = corrigenda.load("assistant@champion")
     answers = generate(
-        model, tokenizer, ["The capital city of Nigeria is called", "The country formerly known as Swaziland is now called"]
+        model,
+        tokenizer,
+        ["The capital city of Nigeria is called", "The country formerly known as Swaziland is now called"],
     )
     assert answers[0].startswith("Abuja") and answers[1].startswith("Eswatini")
