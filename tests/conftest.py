@@ -23,6 +23,7 @@ ROOT = Path(__file__).parent.parent
 KEPT_BASES = ROOT / ".corrigenda" / "bases"
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist looks for groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep all tests on the stack in one process, in their order, when several processes share the tests."""
     for item in items:
@@ -40,18 +41,7 @@ def base_folder() -> Path:
 
 
 @pytest.fixture(scope="session")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Python's language reference, a paragraph a line: the real model takes minutes to sample as much text."""
-    from pydoc_data.topics import topics
-
-    paragraphs = (" ".join(part.split()) for topic in topics.values() for part in topic.split("\n\n"))
-    path = tmp_path_factory.mktemp("corpus") / "python.txt"
-    path.write_text("\n".join(paragraph for paragraph in paragraphs if len(paragraph) > 200), encoding="utf-8")
-    return path
-
-
-@pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory, corpus: Path) -> Iterator[Stack]:
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A stack of its own for the whole test session, on free ports, with the environment pointing to it."""
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
@@ -66,7 +56,6 @@ def stack(tmp_path_factory: pytest.TempPathFactory, corpus: Path) -> Iterator[St
         for name in [name for name in os.environ if name.startswith(("CORRIGENDA_", "MLFLOW_"))]:
             patch.delenv(name)
         patch.setenv("CORRIGENDA_HOME", str(home))
-        patch.setenv("CORRIGENDA_CORPUS", str(corpus))
         started = start_stack(home, report=lambda line: None, settings=StackSettings.on_free_ports())
         patch.setenv("PREFECT_API_URL", started.prefect_api_url)  # for the processes that tests start
         try:
