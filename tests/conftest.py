@@ -23,14 +23,6 @@ ROOT = Path(__file__).parent.parent
 KEPT_BASES = ROOT / ".corrigenda" / "bases"
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist looks for groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep all tests on the stack in one process, in their order, when several processes share the tests."""
-    for item in items:
-        if item.get_closest_marker("stack"):
-            item.add_marker(pytest.mark.xdist_group("stack"))
-
-
 @pytest.fixture(scope="session")
 def base_folder() -> Path:
     """The real base model as a folder, converted once on this machine and kept."""
