@@ -71,13 +71,18 @@ def conclude(
 ) -> None:
     """Print what a benchmark found, and keep it in a folder under the benchmark's name."""
     result = Result(
-        measured=datetime.now(UTC).date().isoformat(),
+        measured=today(),
         machine=machine(device),
         outcomes=tuple(outcomes),
         figures=figures,
     )
     write_atomically(folder / f"{name}.json", json.dumps(asdict(result), indent=1).encode() + b"\n")
     Console().print(table_of({name: result}))
+
+
+def today() -> str:
+    """Return the day, as results are dated."""
+    return datetime.now(UTC).date().isoformat()
 
 
 def table_of(results: Mapping[str, Result]) -> Table:

@@ -18,14 +18,13 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from benchmarks.ground import COUNTERFACT, cache, console, folder_of, options, records_in
-from benchmarks.outcome import Result, conclude
+from benchmarks.outcome import Result, conclude, today
 from benchmarks.rival.bench import CONTEXTS, set_up
 from benchmarks.rival.environment import PACKAGE
 from benchmarks.rival.jobs import HPARAMS, SOURCE
@@ -69,7 +68,7 @@ def keep(name: str, row: dict[str, Any], folder: Path) -> None:
     """Keep a row that was just measured, with its day, beside the others that were kept."""
     path = folder / "published.json"
     kept = dict(Result.load(path).figures) if path.is_file() else {}
-    figures = kept | {name: row | {"measured": datetime.now(UTC).date().isoformat()}}
+    figures = kept | {name: row | {"measured": today()}}
     conclude("published", outcomes_of(figures), figures=figures, device=torch.device("cpu"), folder=folder)
 
 
