@@ -17,7 +17,7 @@ demo: $(STAMP)  ## from twelve corrections to a new version; REVIEW=me to approv
 	$(CORRIGENDA) demo $(if $(REVIEW),--review "$(REVIEW)") $(if $(CORRECTIONS),--corrections "$(CORRECTIONS)")
 
 test: $(STAMP) browser  ## all tests, on real services and the real model; TESTS=path for some
-	.venv/bin/python -m pytest $(TESTS)
+	.venv/bin/python -m pytest $(or $(TESTS),--numprocesses 2 --dist loadfile --no-loadscope-reorder)
 
 up: $(STAMP)  ## start the local stack
 	$(CORRIGENDA) up
