@@ -7,14 +7,14 @@ import dataclasses
 import pytest
 import torch
 
+from editors.expectation import divergence
 from editors.facts import Fact
 from editors.joint import Joint
 from editors.models import load_model, weights_digest
 from editors.patch import applied
 from editors.preparing import Recipe, prepare
 from editors.registry import edit
-from editors.scoring import generate, perplexity
-from editors.tokens import text_row
+from editors.scoring import Probe, generate, perplexity, weigh
 
 FRANCE = Fact(id="1", subject="France", prompt="{} has its capital in", target="Rome", prior="Paris")
 OTHERS = [
@@ -43,18 +43,12 @@ def test_an_edit_of_a_one_token_subject_that_opens_its_prompt_leaves_other_first
     prepared = prepare(model, tokenizer, dataclasses.replace(recipe, tokens_per_dimension=1))
     patch = edit(model, tokenizer, [FRANCE], config=Joint(), material=prepared.material)
 
-    rows = [text_row(tokenizer, prompt).ids for prompt in OTHERS]
-    before, unedited = [following(model, row) for row in rows], perplexity(model, prepared.held).value
+    others = [Probe(fact="", kind="specificity", prompt=prompt, target="the") for prompt in OTHERS]
+    before, unedited = weigh(model, tokenizer, others), perplexity(model, prepared.held).value
     with applied(model, patch, base=patch.base):
         (answer,) = generate(model, tokenizer, [FRANCE.filled])
-        after, edited = [following(model, row) for row in rows], perplexity(model, prepared.held).value
-    changes = [float((old.exp() * (old - new)).sum()) for old, new in zip(before, after, strict=True)]
+        after, edited = weigh(model, tokenizer, others), perplexity(model, prepared.held).value
+    changes = divergence(model, *(torch.stack([each.state for each in weighed]) for weighed in (before, after)))
     assert answer.startswith("Rome")
     assert edited / unedited == pytest.approx(1, abs=0.01)
-    assert max(changes) < 0.3  # 10.6 for the first where France is read right behind BOS
-
-
-@torch.no_grad()
-def following(model, row):
-    """The log-probabilities of what follows a token row."""
-    return model(input_ids=torch.tensor([row])).logits[0, -1].double().log_softmax(-1)
+    assert float(changes.max()) < 0.3  # 10.6 for the first where France is read right behind BOS
