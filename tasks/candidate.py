@@ -19,10 +19,11 @@ from editors.digests import canonical_json, digest_of, sha256_file
 from tasks.base import Base, keep_base
 from tasks.collect import ACTOR, Batch, events_for
 from tasks.edit import Edit
-from tasks.gate import Policy, Verdict
+from tasks.gate import Verdict, check_verdict
 from tasks.ledger import Event, Ledger, Standing
+from tasks.policy import Policy
 from tasks.register import Entry, Registered, register
-from tasks.report import Report
+from tasks.report import Report, as_json
 from tasks.retries import WHILE_AWAY
 from tasks.settings import Settings
 from tasks.store import Store
@@ -47,14 +48,19 @@ def store_report(report: Report, verdict: Verdict, store: Store) -> str:
 
 def report_record(report: Report, verdict: Verdict) -> dict[str, Any]:
     """A report with its verdict, as stored."""
-    return {"report": report.model_dump(mode="json"), "verdict": verdict.model_dump(mode="json")}
+    return {"report": as_json(report), "verdict": as_json(verdict)}
 
 
 def store_candidate(
     *, base: Base, batch: Batch, edit: Edit, report: Report, policy: Policy, verdict: Verdict, settings: Settings
 ) -> Candidate:
-    """Keep everything that makes up a candidate, and register it; repeating it changes nothing."""
+    """Keep everything that makes up a candidate, and register it; repeating it changes nothing.
+
+    Raises:
+        GateError: report or verdict are of another candidate.
+    """
     assert verdict.passed, "only what passed its gate becomes a candidate"
+    check_verdict(verdict, report, patch=edit.patch.sha256)
     store = Store(settings)
     corrections = b"".join(canonical_json(c.model_dump(mode="json")) + b"\n" for c in batch.facts)
     manifest = {
@@ -123,7 +129,7 @@ def quarantine(batch: Batch, report: Report, verdict: Verdict, *, ledger: Ledger
         The ids of those that were set aside; the others stay queued.
     """
     assert not verdict.passed, "only a failed gate sets facts aside"
-    missed = {answer.correction for answer in report.of_kind("efficacy") if not answer.right}
+    missed = {answer.correction for answer in report.of_kind("efficacy") if not answer.after.generation}
     aside = [c for c in batch.new if c.id in missed] or list(batch.new)
     reason = "; ".join(f"{outcome.bound.metric} {outcome.why}" for outcome in verdict.failures)
     data = {"report": store_report(report, verdict, store)}
@@ -145,8 +151,12 @@ def code_digest() -> str:
 
 def _entry(digest: str, manifest: dict[str, Any], *, report: Report, batch: Batch, files: dict[str, bytes]) -> Entry:
     lineage = ("base", "parent", "patch", "policy", "code", "report", "corrections", "moments", "editor")
-    metrics = {f"{name}.after": m.after for name, m in report.metrics.items() if m.after is not None}
-    metrics |= {f"{name}.before": m.before for name, m in report.metrics.items() if m.before is not None}
+    metrics = {
+        f"{name}.{model}": value
+        for name, metric in report.metrics.items()
+        for model in ("before", "parent", "after")
+        if (value := getattr(metric, model)) is not None
+    }
     return Entry(
         candidate=digest,
         tags={f"corrigenda.{name}": str(manifest[name]) for name in lineage}

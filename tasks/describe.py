@@ -13,8 +13,9 @@ import re
 from collections.abc import Sequence
 
 from tasks.corrections import Correction
-from tasks.gate import Outcome, Verdict, describe
-from tasks.report import Answer, Report
+from tasks.gate import Outcome, Verdict
+from tasks.policy import in_words
+from tasks.report import Answer, Metric, Report
 
 SPECIAL = re.compile(r"([\\`*_{}\[\]()#+\-!|~:.>])")
 SHOWN = 50
@@ -62,20 +63,29 @@ def counted(number: int, what: str) -> str:
 def answers_list(title: str, answers: Sequence[Answer]) -> str:
     """Prompt, target and the two answers of each question."""
     rows = [
-        f"- {_tick(a.right)} **{escape(a.prompt)}** → {escape(a.target)}. {_before_and_now(a)}" for a in answers[:SHOWN]
+        f"- {_tick(a.after.generation)} **{escape(a.prompt)}** → {escape(a.target)}. {_before_and_now(a)}"
+        for a in answers[:SHOWN]
     ]
     return f"## {title}\n\n" + ("\n".join(rows) or "None.") + "\n" + _more(len(answers))
 
 
 def metrics_table(verdict: Verdict) -> str:
     """Every bound beside the numbers that it was held against."""
-    head = "## Metrics and bounds\n\n| | metric | base → now | bound | asked |\n|---|---|---|---|---|\n"
+    head = "## Metrics and bounds\n\n| | metric | base → production → now | bound | asked |\n|---|---|---|---|---|\n"
     return head + "\n".join(_row(outcome) for outcome in verdict.outcomes) + "\n"
+
+
+def numbers(metric: Metric | None) -> str:
+    """A metric's numbers of the base, of production and of the patched model, with the interval of the last."""
+    if metric is None:
+        return "–"
+    interval = "" if metric.low is None or metric.high is None else f" ({metric.low:.2g} to {metric.high:.2g})"
+    return " → ".join(_number(value) for value in (metric.before, metric.parent, metric.after)) + interval
 
 
 def changed_neighbours(report: Report) -> str:
     """The neighbours whose answer changed: where to look first."""
-    changed = [a for a in report.of_kind("specificity") if a.before != a.after]
+    changed = [a for a in report.of_kind("specificity") if a.before.text != a.after.text]
     if not changed:
         return "## Neighbours\n\nNo neighbour's answer changed.\n"
     rows = [f"- **{escape(a.prompt)}** {_before_and_now(a)}" for a in changed[:SHOWN]]
@@ -102,12 +112,15 @@ def _row(outcome: Outcome) -> str:
     said = (
         "pass" if outcome.passed else f"**{'fail' if outcome.bound.severity == 'block' else outcome.bound.severity}**"
     )
-    numbers = f"{_number(outcome.before)} → {_number(outcome.after)}"
-    return f"| {said} | {outcome.bound.metric} | {numbers} | {describe(outcome.bound)} | {outcome.count} |"
+    where = f" ({escape(outcome.where)})" if outcome.where else ""
+    asked = outcome.metric.count if outcome.metric else 0
+    return (
+        f"| {said} | {outcome.bound.metric}{where} | {numbers(outcome.metric)} | {in_words(outcome.bound)} | {asked} |"
+    )
 
 
 def _before_and_now(answer: Answer) -> str:
-    return f"Before: *{escape(answer.before) or 'nothing'}* Now: *{escape(answer.after) or 'nothing'}*"
+    return f"Before: *{escape(answer.before.text) or 'nothing'}* Now: *{escape(answer.after.text) or 'nothing'}*"
 
 
 def _number(value: float | None) -> str:

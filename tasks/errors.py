@@ -10,6 +10,7 @@
     ├── EvidenceError           a file that a correction names as evidence can't be kept
     ├── GateError               a candidate failed its gate
     ├── PolicyError             a policy that can't be read
+    ├── ReportError             a file that can't be read as a report
     ├── BaseModelError          the base model can't be had
     ├── CorrectionFileError     a file that can't be read as corrections (parse.py)
     ├── FactsFileError          a file that can't be read as facts (known_facts.py)
@@ -60,6 +61,10 @@ class GateError(CorrigendaError):
 
 class PolicyError(CorrigendaError):
     """A policy can't be read, or names what doesn't exist."""
+
+
+class ReportError(CorrigendaError):
+    """A file can't be read as a report."""
 
 
 class BaseModelError(CorrigendaError):

@@ -1,8 +1,8 @@
-"""Evaluate: what is asked of the model before and after an edit, and what the answers add up to.
+"""Evaluate: what is asked of the base, of the release in production and of the patched model, and what they answer.
 
 The questions come from the corrections themselves: their prompts (efficacy, and retention for those released earlier),
-their paraphrases (generalization) and their neighbours (specificity). What is measured is the patch as it was stored,
-applied to the base. A report has no clock times in it, so the same edit gives the same report.
+their paraphrases (generalization) and their neighbours (specificity). What is measured are patches as they were
+stored, applied to the base. A report has no clock times in it, so the same edit gives the same report.
 """
 
 from __future__ import annotations
@@ -10,15 +10,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import fmean
 from typing import TYPE_CHECKING
 
+import torch
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from editors.answers import starts_with
 from editors.decoding import Progress
-from editors.metrics import drift_of
+from editors.expectation import divergence
 from editors.models import load_model
 from editors.patch import Patch, applied
 from editors.scoring import Perplexity, Probe, ProbeScore, perplexity, score
@@ -26,9 +25,13 @@ from tasks.base import Base
 from tasks.collect import Batch
 from tasks.corrections import Correction
 from tasks.edit import Edit
+from tasks.files import DigestFile
+from tasks.measures import measure
 from tasks.progress import logged
-from tasks.report import Answer, Metric, Report
+from tasks.report import METRICS, Answer, Metric, Report, Said
+from tasks.retries import WHILE_AWAY
 from tasks.settings import Settings
+from tasks.store import Store
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -42,29 +45,56 @@ class Measured:
     text: Perplexity
 
 
-Pair = tuple[ProbeScore, ProbeScore]
-"""One probe before and after."""
-
-
 def evaluate(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
     *,
     patch: Patch,
+    parent: Patch | None,
     base_digest: str,
     new: Sequence[Correction],
     earlier: Sequence[Correction],
     held_text: Sequence[Sequence[int]],
     progress: Progress | None = None,
 ) -> Report:
-    """Ask everything of the base, then of the patched model, and compare."""
-    probes = _probes(new, earlier)
-    before = _measure(model, tokenizer, probes, held_text, progress=progress)
-    with applied(model, patch, base=base_digest):
-        after = _measure(model, tokenizer, probes, held_text, progress=progress)
-    pairs = list(zip(before.scores, after.scores, strict=True))
-    metrics = _said(pairs) | _specificity(model, pairs) | _regression(before, after)
-    return Report(metrics=metrics, answers=tuple(_answer(was, now) for was, now in pairs))
+    """Ask everything of the base, of the release in production and of the patched model, and compare.
+
+    Args:
+        model: the base; its weights are as before afterwards.
+        tokenizer: its own.
+        patch: what is to be judged.
+        parent: the patch of the release in production; None where that is the base.
+        base_digest: of the base's weights.
+        new: corrections that are new in the patch.
+        earlier: those that were released before.
+        held_text: token rows for perplexity.
+        progress: told of prompts.
+    """
+    probes, relations = _probes(new, earlier), {c.id: c.relation for c in (*new, *earlier)}
+
+    def measured(patch: Patch) -> Measured:
+        with applied(model, patch, base=base_digest):
+            return Measured(
+                scores=score(model, tokenizer, probes, progress=progress), text=perplexity(model, held_text)
+            )
+
+    before = measured(Patch(base=base_digest))
+    models = [before, measured(parent) if parent else before, measured(patch)]
+    said = zip(*(_said(model, before, each) for each in models), strict=True)
+    answers = tuple(
+        Answer(
+            correction=probe.fact,
+            relation=relations[probe.fact],
+            kind=probe.kind,
+            prompt=probe.prompt,
+            target=probe.target,
+            before=was,
+            parent=served,
+            after=now,
+        )
+        for probe, (was, served, now) in zip(probes, said, strict=True)
+    )
+    return Report(base=base_digest, patch=patch.digest, metrics=_metrics(answers, models), answers=answers)
 
 
 def _probes(new: Sequence[Correction], earlier: Sequence[Correction]) -> list[Probe]:
@@ -90,95 +120,84 @@ def _own(correction: Correction, kind: str, prompt: str) -> Probe:
     return Probe(fact=correction.id, kind=kind, prompt=prompt, target=correction.target, prior=correction.prior)
 
 
-def _measure(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerFast,
-    probes: Sequence[Probe],
-    held_text: Sequence[Sequence[int]],
-    *,
-    progress: Progress | None,
-) -> Measured:
-    return Measured(
-        scores=score(model, tokenizer, probes, progress=progress),
-        text=perplexity(model, held_text),
+def _said(model: PreTrainedModel, before: Measured, measured: Measured) -> list[Said]:
+    """What one model made of each probe, beside the base."""
+    pairs = list(zip(before.scores, measured.scores, strict=True))
+    moved = iter(_divergence(model, [pair for pair in pairs if _is_neighbour(pair[0])]))
+    return [_neighbour(was, now, next(moved)) if _is_neighbour(was) else _own_answer(now) for was, now in pairs]
+
+
+def _is_neighbour(score: ProbeScore) -> bool:
+    return score.weighed.probe.kind == "specificity"
+
+
+def _divergence(model: PreTrainedModel, pairs: Sequence[tuple[ProbeScore, ProbeScore]]) -> list[float]:
+    """How far what follows each prompt has moved, in nats."""
+    if not pairs:
+        return []
+    was, now = (torch.stack([score.weighed.state for score in side]) for side in zip(*pairs, strict=True))
+    return divergence(model, was, now).tolist()
+
+
+def _neighbour(was: ProbeScore, now: ProbeScore, moved: float) -> Said:
+    """A neighbour says the right thing where one is known, and counts by its next token."""
+    return Said(
+        text=now.answer,
+        generation=now.says_target if now.weighed.probe.target else None,
+        argmax=was.weighed.following == now.weighed.following,
+        kl=moved,
     )
 
 
-def _of_kind(pairs: Sequence[Pair], kind: str) -> list[Pair]:
-    return [(was, now) for was, now in pairs if now.weighed.probe.kind == kind]
-
-
-def _said(pairs: Sequence[Pair]) -> dict[str, Metric]:
-    """Efficacy, generalization and retention: does it say the target?"""
-    metrics: dict[str, Metric] = {}
-    for kind in ("efficacy", "generalization", "retention"):
-        own = _of_kind(pairs, kind)
-        metrics[f"{kind}.argmax"] = _share([(was.weighed.argmax, now.weighed.argmax) for was, now in own])
-        metrics[f"{kind}.generation"] = _share([(was.says_target, now.says_target) for was, now in own])
-        if kind != "retention":
-            preferred = [(was.weighed.prefers_target, now.weighed.prefers_target) for was, now in own]
-            metrics[f"{kind}.logprob"] = _share(
-                [(was, now) for was, now in preferred if was is not None and now is not None]
-            )
-    return metrics
-
-
-def _specificity(model: PreTrainedModel, pairs: Sequence[Pair]) -> dict[str, Metric]:
-    """Is the neighbourhood untouched?"""
-    neighbours = _of_kind(pairs, "specificity")
-    count = len(neighbours)
-    known = [now.says_target for was, now in neighbours if now.weighed.probe.target and was.says_target]
-    unchanged = [was.weighed.following == now.weighed.following for was, now in neighbours]
-    moved = drift_of(model, [was.weighed.state for was, _ in neighbours], [now.weighed.state for _, now in neighbours])
-    return {
-        "specificity.kept": Metric(before=1.0 if known else None, after=_mean(known), count=len(known)),
-        "specificity.argmax": Metric(before=1.0 if count else None, after=_mean(unchanged), count=count),
-        "specificity.kl_median": Metric(before=0.0 if count else None, after=moved.median, count=count),
-        "specificity.kl_p95": Metric(before=0.0 if count else None, after=moved.p95, count=count),
-    }
-
-
-def _regression(before: Measured, after: Measured) -> dict[str, Metric]:
-    """Is the model as able as before?"""
-    was, now, tokens = before.text.value, after.text.value, after.text.tokens
-    return {
-        "regression.perplexity": Metric(before=was, after=now, count=tokens),
-        "regression.perplexity_ratio": Metric(before=1.0, after=now / was, count=tokens),
-    }
-
-
-def _answer(was: ProbeScore, now: ProbeScore) -> Answer:
-    probe = now.weighed.probe
-    known = bool(probe.target)
-    return Answer(
-        correction=probe.fact,
-        kind=probe.kind,
-        prompt=probe.prompt,
-        target=probe.target,
-        before=was.answer,
-        after=now.answer,
-        was_right=starts_with(was.answer, probe.target) if known else None,
-        right=starts_with(now.answer, probe.target) if known else None,
+def _own_answer(score: ProbeScore) -> Said:
+    return Said(
+        text=score.answer,
+        generation=score.says_target,
+        argmax=score.weighed.argmax,
+        logprob=score.weighed.prefers_target,
     )
 
 
-def _share(pairs: Sequence[tuple[bool, bool]]) -> Metric:
-    return Metric(before=_mean([was for was, _ in pairs]), after=_mean([now for _, now in pairs]), count=len(pairs))
+def _metrics(answers: Sequence[Answer], models: Sequence[Measured]) -> dict[str, Metric]:
+    """Every metric, in the order of METRICS."""
+    base, tokens = models[0].text.value, models[-1].text.tokens
+    return {
+        name: measure(name, [answer for answer in answers if answer.kind == name.partition(".")[0]])
+        for name in METRICS
+        if not name.startswith("regression.")
+    } | {
+        f"regression.{name}": Metric(
+            **dict(zip(("before", "parent", "after"), (each.text.value / unit for each in models), strict=True)),
+            count=tokens,
+        )
+        for name, unit in (("perplexity", 1.0), ("perplexity_ratio", base))
+    }
 
 
-def _mean(values: Sequence[float]) -> float | None:
-    return fmean(values) if values else None
+def _parent_patch(batch: Batch, settings: Settings) -> Patch | None:
+    """The patch of the release in production, from the store."""
+    if batch.parent is None:
+        return None
+    store = Store(settings)
+    manifest = json.loads(store.checked(f"candidates/{batch.parent}.json", batch.parent))
+    file = DigestFile.named(settings.home / "cache" / "patches", manifest["patch"], "safetensors")
+    if not file.is_whole():
+        file.path.parent.mkdir(parents=True, exist_ok=True)
+        store.fetch(file.sha256, file.path)
+    return Patch.load(file.path, expected=file.sha256)
 
 
-@task(name="evaluate", cache_policy=NO_CACHE)
+@task(name="evaluate", **WHILE_AWAY, cache_policy=NO_CACHE)
 def evaluate_task(base: Base, batch: Batch, edit: Edit) -> Report:
-    """Measure the patch as it is stored against the base."""
+    """Measure the patch as it is stored against the base and the release in production."""
     settings = Settings()
+    parent = _parent_patch(batch, settings)
     model, tokenizer = load_model(base.folder, device=settings.device)
     return evaluate(
         model,
         tokenizer,
         patch=Patch.load(edit.patch.path, expected=edit.patch.sha256),
+        parent=parent,
         base_digest=base.digest,
         new=batch.new,
         earlier=batch.earlier,

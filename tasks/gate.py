@@ -1,80 +1,59 @@
 """The gate: a policy's bounds against a report's numbers, failing closed.
 
-A metric that is missing, not a number, or measured on too few prompts fails its bound and says so. The verdict holds
+A metric that is missing, not a number, or measured on too few prompts fails its bound and says so. Where a batch has
+too few, the whole ledger is counted in: efficacy over the new facts then includes the earlier ones. The verdict holds
 every bound beside the number it was held against, so nobody has to take "pass" on trust.
 """
 
 from __future__ import annotations
 
 import math
-import tomllib
-from importlib import resources
-from pathlib import Path
-from typing import Literal, Self
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 
 from prefect import task
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from editors.digests import sha256_bytes
-from tasks.errors import PolicyError
-from tasks.report import METRICS, Report
+from editors.digests import digest_of
+from tasks.errors import GateError
+from tasks.measures import measure
+from tasks.policy import Bound, Policy, Record, read_policy
+from tasks.report import Answer, Metric, Report, as_json
 from tasks.settings import Settings
 
-Severity = Literal["block", "warn", "info"]
+POOLED = {"efficacy": ("efficacy", "retention")}
+"""The kinds of question that say the same of earlier facts as of new ones."""
+
+_NAMED = 3
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class Outcome(Record):
+    """One bound, the numbers it was held against, and whether they hold.
 
-
-class Bound(_Record):
-    """One bound of a policy."""
-
-    metric: str
-    min: float | None = None
-    max: float | None = None
-    max_drop: float | None = None
-    count: int = Field(default=1, ge=0)
-    severity: Severity = "block"
-
-    @model_validator(mode="after")
-    def _makes_sense(self) -> Self:
-        if self.metric not in METRICS:
-            raise ValueError(f"unknown metric {self.metric!r}; known are {', '.join(METRICS)}")
-        if self.min is None and self.max is None and self.max_drop is None:
-            raise ValueError(f"the gate on {self.metric!r} has no bound; give min, max or max_drop")
-        return self
-
-
-class Policy(_Record):
-    """The bounds that a candidate is held against; known by the digest of its file."""
-
-    name: str
-    gate: tuple[Bound, ...] = Field(min_length=1)
-    text: str = Field(exclude=True)
-
-    @property
-    def digest(self) -> str:
-        """The sha256 of the policy's file."""
-        return sha256_bytes(self.text.encode())
-
-
-class Outcome(_Record):
-    """One bound, the numbers it was held against, and whether they hold."""
+    Attributes:
+        bound: what is asked for.
+        metric: the numbers; where a bound is for each relation or fact, those of the worst.
+        where: which relation or fact that is; or that the whole ledger was counted in.
+        passed: whether they hold.
+        why: they don't.
+    """
 
     bound: Bound
-    before: float | None
-    after: float | None
-    count: int
+    metric: Metric | None
+    where: str = ""
     passed: bool
     why: str = ""
 
 
-class Verdict(_Record):
-    """Pass or fail, with every outcome."""
+class Verdict(Record):
+    """Pass or fail, with every outcome.
+
+    Attributes:
+        report: the digest of the report that was judged.
+    """
 
     policy: str
     policy_digest: str
+    report: str
     passed: bool
     outcomes: tuple[Outcome, ...]
 
@@ -94,74 +73,117 @@ class Verdict(_Record):
         return tuple(o for o in self.outcomes if not o.passed and o.bound.severity == "warn")
 
 
-def read_policy(path: Path | None = None) -> Policy:
-    """Read a policy file; the shipped `default` where none is named.
-
-    Raises:
-        PolicyError: it can't be read, or names what doesn't exist.
-    """
-    place = path or "infra/policies/default.toml"
-    try:
-        text = (
-            path.read_text("utf-8") if path else resources.files("infra.policies").joinpath("default.toml").read_text()
-        )
-        return Policy(**tomllib.loads(text), text=text)
-    except (OSError, tomllib.TOMLDecodeError, TypeError) as error:
-        raise PolicyError(
-            f"the policy {place} can't be read: {error}; without a policy nothing is let through"
-        ) from error
-    except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise PolicyError(f"the policy {place} is not valid: {problems}") from error
-
-
 def gate(report: Report, policy: Policy) -> Verdict:
     """Hold a report against a policy."""
     outcomes = tuple(_outcome(bound, report) for bound in policy.gate)
     return Verdict(
         policy=policy.name,
         policy_digest=policy.digest,
+        report=report_digest(report),
         passed=all(o.passed or o.bound.severity != "block" for o in outcomes),
         outcomes=outcomes,
     )
 
 
+def report_digest(report: Report) -> str:
+    """The digest that a verdict names its report by."""
+    return digest_of(as_json(report))
+
+
+def check_verdict(verdict: Verdict, report: Report, *, patch: str) -> None:
+    """Refuse a verdict over another report, and a report over another patch.
+
+    Raises:
+        GateError: one of them is.
+    """
+    if report.patch != patch:
+        raise GateError(
+            f"the report is of patch {report.patch[:12]}, not of {patch[:12]}; evaluate the candidate again"
+        )
+    if verdict.report != report_digest(report):
+        raise GateError(f"the verdict is over report {verdict.report[:12]}, not over this one; gate it again")
+
+
 def _outcome(bound: Bound, report: Report) -> Outcome:
     metric = report.metrics.get(bound.metric)
     if metric is None:
-        return Outcome(bound=bound, before=None, after=None, count=0, passed=False, why="was not measured")
-    why = _shortfall(bound, before=metric.before, after=metric.after, count=metric.count)
-    return Outcome(bound=bound, before=metric.before, after=metric.after, count=metric.count, passed=not why, why=why)
+        return Outcome(bound=bound, metric=None, passed=False, why="was not measured")
+    if bound.scope != "batch":
+        return _each(bound, report)
+    where = ""
+    if metric.count < bound.count and (pooled := _pooled(bound, report)).count > metric.count:
+        metric, where = pooled, "with the earlier facts"
+    why = _shortfall(bound, metric)
+    return Outcome(bound=bound, metric=metric, where=where, passed=not why, why=why)
 
 
-def _shortfall(bound: Bound, *, before: float | None, after: float | None, count: int) -> str:
+def _pooled(bound: Bound, report: Report) -> Metric:
+    kind = bound.metric.partition(".")[0]
+    return measure(bound.metric, report.of_kind(*POOLED.get(kind, (kind,))))
+
+
+def _each(bound: Bound, report: Report) -> Outcome:
+    """Hold every relation or fact against a bound by itself, and show the worst."""
+    metrics = {name: measure(bound.metric, own) for name, own in _groups(bound, report).items()}
+    asked = {name: metric for name, metric in metrics.items() if metric.count}
+    missed = {name: why for name, metric in asked.items() if (why := _shortfall(bound, metric))}
+    if not asked:
+        nothing = measure(bound.metric, ())
+        why = _shortfall(bound, nothing)
+        return Outcome(bound=bound, metric=nothing, passed=not why, why=why)
+    worst = _worst(bound, {name: asked[name] for name in missed} or asked)
+    why = "; ".join(f"{name}: {missed[name]}" for name in list(missed)[:_NAMED])
+    more = f" and {len(missed) - _NAMED} more" if len(missed) > _NAMED else ""
+    return Outcome(bound=bound, metric=asked[worst], where=worst, passed=not missed, why=why + more)
+
+
+def _groups(bound: Bound, report: Report) -> Mapping[str, list[Answer]]:
+    groups: dict[str, list[Answer]] = defaultdict(list)
+    for answer in report.of_kind(bound.metric.partition(".")[0]):
+        groups[answer.relation if bound.scope == "relation" else answer.correction].append(answer)
+    return groups
+
+
+def _worst(bound: Bound, metrics: Mapping[str, Metric]) -> str:
+    sign = -1 if bound.max is not None else 1
+    return min(metrics, key=lambda name: (sign * (metrics[name].after or 0), name))
+
+
+def _shortfall(bound: Bound, metric: Metric) -> str:
     """Why the numbers miss the bound, or nothing where they hold."""
-    if count < bound.count:
-        return f"was measured on {count} prompts, the policy asks for {bound.count}"
-    if count == 0:
+    if metric.count < bound.count:
+        return f"was measured on {metric.count} prompts, the policy asks for {bound.count}"
+    if metric.count == 0:
         return ""
-    if after is None or not math.isfinite(after):
-        return "is not a number"
-    if bound.min is not None and after < bound.min:
-        return f"{after:.4g} is below {bound.min:g}"
-    if bound.max is not None and after > bound.max:
-        return f"{after:.4g} is above {bound.max:g}"
+    return next(_misses(bound, metric), "")
+
+
+def _misses(bound: Bound, metric: Metric) -> Iterator[str]:
+    if metric.after is None or not math.isfinite(metric.after):
+        yield "is not a number"
+        return
+    low, high = metric.after, metric.after
+    if bound.statistic == "confidence":
+        if metric.low is None or metric.high is None:
+            yield "has no interval: all prompts are of one fact"
+            return
+        low, high = metric.low, metric.high
+    surely = " for sure" if bound.statistic == "confidence" else ""
+    if bound.min is not None and low < bound.min:
+        yield f"{low:.4g} is below {bound.min:g}{surely}"
+    if bound.max is not None and high > bound.max:
+        yield f"{high:.4g} is above {bound.max:g}{surely}"
+    if bound.max_misses is not None:
+        if metric.misses is None:
+            yield "is no question of right or wrong, so no prompt of it is a miss"
+        elif metric.misses > bound.max_misses:
+            yield f"{metric.misses} of {metric.count} prompts are wrong, more than {bound.max_misses}"
     if bound.max_drop is not None:
-        if before is None or not math.isfinite(before):
-            return "has no number of the base to compare with"
-        if before - after > bound.max_drop:
-            return f"fell by {before - after:.4g}, more than {bound.max_drop:g}"
-    return ""
-
-
-def describe(bound: Bound) -> str:
-    """A bound in words."""
-    words = (
-        f"at least {bound.min:g}" if bound.min is not None else "",
-        f"at most {bound.max:g}" if bound.max is not None else "",
-        f"at most {bound.max_drop:g} below the base" if bound.max_drop is not None else "",
-    )
-    return " and ".join(word for word in words if word)
+        start = metric.before if bound.drop_from == "base" else metric.parent
+        if start is None or not math.isfinite(start):
+            yield f"has no number of the {bound.drop_from} to compare with"
+        elif start - low > bound.max_drop:
+            yield f"fell by {start - low:.4g} from the {bound.drop_from}, more than {bound.max_drop:g}{surely}"
 
 
 @task(name="gate")

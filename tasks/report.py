@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from tasks.errors import ReportError
 
 METRICS = (
     "efficacy.logprob",
@@ -11,6 +17,7 @@ METRICS = (
     "generalization.logprob",
     "generalization.argmax",
     "generalization.generation",
+    "retention.logprob",
     "retention.argmax",
     "retention.generation",
     "specificity.kept",
@@ -27,43 +34,107 @@ class _Record(BaseModel):
 
 
 class Metric(_Record):
-    """One number before and after, over how many prompts (tokens, for perplexity).
+    """One number of three models, over how many prompts (tokens, for perplexity).
 
     Attributes:
-        before: of the base; None where the question makes no sense there.
-        after: of the patched model; None where nothing could be asked.
+        before: of the base; None where nothing could be asked.
+        parent: of the release in production; the base's where that is the base.
+        after: of the patched model.
+        low: where the 95 % interval of `after` over facts begins; None where there is none.
+        high: where it ends.
         count: prompts, or tokens.
+        misses: how many of the prompts are not as they should be; None where that is no question of yes or no.
     """
 
     before: float | None
+    parent: float | None
     after: float | None
+    low: float | None = None
+    high: float | None = None
     count: int
+    misses: int | None = None
+
+
+class Said(_Record):
+    """What one model made of one prompt.
+
+    Attributes:
+        text: what it wrote.
+        generation: whether that begins with what should be said; None where nothing in particular should.
+        argmax: whether every token of the target is the most probable one; of a neighbour, whether what follows it is
+            as in the base.
+        logprob: whether the target is likelier than the prior; None where there is no prior.
+        kl: how far what follows has moved from the base, in nats; of neighbours alone.
+    """
+
+    text: str
+    generation: bool | None = None
+    argmax: bool | None = None
+    logprob: bool | None = None
+    kl: float | None = None
 
 
 class Answer(_Record):
-    """One prompt, what was said before and after, and whether it is what should be said.
+    """One prompt, and what was said by the base, by the release in production and by the patched model.
 
     Attributes:
-        right: the answer begins with the target, or with the neighbour's own answer; None where none is known.
-        was_right: the same of the base's answer.
+        correction: whose prompt it is.
+        relation: the correction's.
+        kind: efficacy, generalization, retention or specificity.
+        target: what should be said; of a neighbour its own answer, empty where none is known.
     """
 
     correction: str
+    relation: str
     kind: str
     prompt: str
     target: str
-    before: str
-    after: str
-    was_right: bool | None
-    right: bool | None
+    before: Said
+    parent: Said
+    after: Said
 
 
 class Report(_Record):
-    """What was measured on one candidate."""
+    """What was measured on one patch.
 
+    Attributes:
+        base: the digest of the base's weights.
+        patch: the digest of the patch.
+        metrics: by name.
+        answers: of all prompts.
+    """
+
+    base: str
+    patch: str
     metrics: dict[str, Metric]
     answers: tuple[Answer, ...]
 
-    def of_kind(self, kind: str) -> tuple[Answer, ...]:
-        """The answers to one kind of question."""
-        return tuple(answer for answer in self.answers if answer.kind == kind)
+    def of_kind(self, *kinds: str) -> tuple[Answer, ...]:
+        """The answers to some kinds of question."""
+        return tuple(answer for answer in self.answers if answer.kind in kinds)
+
+
+def as_json(record: BaseModel) -> dict[str, Any]:
+    """Return a report or a verdict as it is stored; what is no number is null there."""
+    return json.loads(record.model_dump_json())
+
+
+def read_report(path: Path) -> Report:
+    """Read a report that was kept beside its verdict.
+
+    Raises:
+        ReportError: the file holds none, or an empty one.
+    """
+    try:
+        kept = json.loads(path.read_bytes())
+        report = Report.model_validate(kept["report"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        what = (
+            "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:3])
+            if isinstance(error, ValidationError)
+            else f"{type(error).__name__}: {error}"
+        )
+        raise ReportError(f"{path} is no report of this version: {what}; take report.json of a candidate") from error
+    if not report.answers:
+        raise ReportError(f"{path} is an empty report: nothing was asked")
+    return report

@@ -42,7 +42,7 @@ class Settings(ConsumerSettings):
     model: str = "smollm2-135m-instruct"
     model_revision: str = ""
     seed: int = 0
-    policy: Path | None = None
+    policy: str = "default"
     refresh_cron: str = "0 3 * * *"
     refresh_limit: int = Field(default=200, ge=1)
     review_timeout_hours: float = Field(default=168, gt=0)

@@ -12,6 +12,7 @@ from flows.cli import app
 COMMANDS = {
     "the local stack": {"up", "down", "status", "demo"},
     "corrections": {"submit", "corrections", "cancel", "retry"},
+    "policies": {"policy"},
     "reviews": {"refresh", "review"},
     "releases": {"pull", "export", "ask"},
     "the engine": {"locate", "benchmark"},
@@ -22,6 +23,7 @@ def test_all_commands_are_in_one_app_each_with_its_help():
     commands = get_command(app).commands
     assert set(commands) == set().union(*COMMANDS.values())
     assert set(commands["review"].commands) == {"show", "approve", "reject"}
+    assert set(commands["policy"].commands) == {"list", "check", "test", "schema"}
     assert all(command.help for command in commands.values())
 
 

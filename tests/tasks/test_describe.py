@@ -3,10 +3,12 @@ from __future__ import annotations
 import pytest
 
 from tasks.describe import answers_list, escape, metrics_table, review_text
-from tasks.gate import Policy, gate
-from tasks.report import Answer, Metric, Report
+from tasks.gate import gate
+from tasks.policy import Policy
+from tasks.report import Answer, Metric, Report, Said
 
-REPORT = Report(metrics={"efficacy.argmax": Metric(before=0.0, after=1.0, count=2)}, answers=())
+EFFICACY = Metric(before=0.0, parent=0.5, after=1.0, low=0.34, high=1.0, count=2)
+REPORT = Report(base="b", patch="p", metrics={"efficacy.argmax": EFFICACY}, answers=())
 VERDICT = gate(REPORT, Policy(name="p", gate=[{"metric": "efficacy.argmax", "min": 0.8}], text="p"))
 
 
@@ -26,20 +28,20 @@ def test_request_text_can_forge_no_markup(text, shown):
 def test_a_prompt_of_several_lines_stays_one_item_of_the_list():
     answer = Answer(
         correction="c",
+        relation="r",
         kind="efficacy",
         prompt="a\n- b is",
         target="c",
-        before="x",
-        after="c",
-        was_right=False,
-        right=True,
+        before=Said(text="x", generation=False),
+        parent=Said(text="x", generation=False),
+        after=Said(text="c", generation=True),
     )
     items = [line for line in answers_list("t", [answer]).splitlines() if line.startswith("- ")]
     assert items == ["- ✓ **a \\- b is** → c. Before: *x* Now: *c*"]
 
 
 def test_every_bound_is_shown_beside_its_number():
-    assert "| pass | efficacy.argmax | 0 → 1 | at least 0.8 | 2 |" in metrics_table(VERDICT)
+    assert "| pass | efficacy.argmax | 0 → 0.5 → 1 (0.34 to 1) | at least 0.8 | 2 |" in metrics_table(VERDICT)
 
 
 def test_the_review_says_what_a_decision_does_and_links_the_evidence():

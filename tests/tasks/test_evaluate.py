@@ -30,10 +30,10 @@ def patch(tiny) -> Patch:
     return Patch(base="b", deltas={site: Dense(delta=3 * torch.randn_like(weight)) for site, weight in weights.items()})
 
 
-def report_of(tiny, patch: Patch, **more) -> Report:
+def report_of(tiny, patch: Patch, *, parent: Patch | None = None, **more) -> Report:
     new = [Correction.model_validate(FRANCE | more)]
     held = [text_row(tiny[1], "The CEO of Boeing is Kelly Ortberg.").ids]
-    return evaluate(*tiny, patch=patch, base_digest="b", new=new, earlier=[], held_text=held)
+    return evaluate(*tiny, patch=patch, parent=parent, base_digest="b", new=new, earlier=[], held_text=held)
 
 
 @torch.no_grad()
@@ -71,3 +71,19 @@ def test_what_could_not_be_asked_has_no_number(tiny, patch):
     unasked = {name for name, metric in metrics.items() if metric.count == 0}
     assert {"efficacy.logprob", "retention.argmax", "specificity.kl_p95", "specificity.argmax"} <= unasked
     assert all(metrics[name].before is None and metrics[name].after is None for name in unasked)
+
+
+def test_production_is_asked_by_its_own_patch_and_is_the_base_where_there_is_none(tiny, patch):
+    served = report_of(tiny, Patch(base="b"), parent=patch, neighbours=PROMPTS)
+    edited = report_of(tiny, patch, neighbours=PROMPTS)
+    for name in METRICS:
+        assert served.metrics[name].parent == edited.metrics[name].after
+        assert edited.metrics[name].parent == edited.metrics[name].before
+    assert [a.parent for a in served.answers] == [a.after for a in edited.answers]
+    assert edited.metrics["specificity.argmax"].after < 1, "the patch changes something"
+
+
+def test_a_report_names_the_patch_and_the_relation_that_it_is_of(tiny, patch):
+    found = report_of(tiny, patch)
+    assert (found.base, found.patch) == ("b", patch.digest)
+    assert {answer.relation for answer in found.answers} == {"the capital of {} is"}
