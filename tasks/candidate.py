@@ -20,7 +20,8 @@ from tasks.base import Base, keep_base
 from tasks.collect import ACTOR, Batch, events_for
 from tasks.edit import Edit
 from tasks.gate import Verdict, check_verdict
-from tasks.ledger import Event, Ledger, Standing
+from tasks.ledger import Ledger, Standing
+from tasks.lifecycle import Event
 from tasks.policy import Policy
 from tasks.register import Entry, Registered, register
 from tasks.report import Report, as_json

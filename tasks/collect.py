@@ -14,7 +14,8 @@ from prefect import task
 from pydantic import BaseModel, ConfigDict
 
 from tasks.corrections import Correction
-from tasks.ledger import Event, Ledger
+from tasks.ledger import Ledger
+from tasks.lifecycle import Event
 from tasks.retries import WHILE_AWAY
 from tasks.settings import Settings
 

@@ -3,7 +3,9 @@
     CorrigendaError
     ├── LedgerError             the ledger refuses an event
     │   ├── UnknownKeyError     no correction or candidate of that name
-    │   └── IllegalTransitionError
+    │   ├── IllegalTransitionError
+    │   ├── ClockError          this machine's clock is behind the newest event
+    │   └── BrokenChainError    the history is not as it was written
     ├── StaleParentError        production moved since the candidate was evaluated
     ├── BusyError               another refresh holds the lock
     ├── StoreError              an object is missing, differs, or can't be written
@@ -37,6 +39,14 @@ class UnknownKeyError(LedgerError):
 
 class IllegalTransitionError(LedgerError):
     """The state in which something stands doesn't allow what was asked."""
+
+
+class ClockError(LedgerError):
+    """This machine's clock is behind the ledger's newest event."""
+
+
+class BrokenChainError(LedgerError):
+    """The ledger's history is not as it was written."""
 
 
 class StaleParentError(CorrigendaError):

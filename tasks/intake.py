@@ -13,7 +13,8 @@ from editors.models import load_tokenizer
 from tasks.base import base_folder
 from tasks.collect import ACTOR, corrections_in, events_for
 from tasks.corrections import Correction
-from tasks.ledger import Event, Ledger
+from tasks.ledger import Ledger
+from tasks.lifecycle import Event
 from tasks.retries import WHILE_AWAY
 from tasks.settings import Settings
 from tasks.store import Store

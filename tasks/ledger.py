@@ -8,12 +8,12 @@ compare-and-swap.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import sqlalchemy as sa
 from alembic import command
@@ -21,46 +21,16 @@ from alembic.config import Config
 from sqlalchemy.dialects.postgresql import JSONB, distinct_on
 from sqlalchemy.exc import OperationalError
 
-from editors.digests import digest_of
-from tasks.errors import BusyError, IllegalTransitionError, StaleParentError, UnknownKeyError, UnreachableError
+from tasks.chain import EMPTY, Head, links, verify
+from tasks.errors import BusyError, ClockError, StaleParentError, UnknownKeyError, UnreachableError
+from tasks.lifecycle import CONTENT_KINDS, TRANSITIONS, Entity, Event, check_transition
 
-Entity = Literal["correction", "candidate", "refresh"]
-
-GENESIS = "0" * 64
 APPEND_LOCK = 0x0C0441
 REFRESH_LOCK = 0x0C0442
 CONNECT_SECONDS = 10
-
-# From which states an event of this kind may follow; None stands for "nothing yet".
-TRANSITIONS: Mapping[Entity, Mapping[str, frozenset[str | None]]] = {
-    "correction": {
-        "submitted": frozenset({None, "refused", "cancelled", "rejected"}),
-        "refused": frozenset({None, "refused", "submitted"}),
-        "queued": frozenset({"submitted", "in candidate", "quarantined"}),
-        "cancelled": frozenset({"submitted", "queued", "quarantined"}),
-        "in candidate": frozenset({"queued"}),
-        "quarantined": frozenset({"queued"}),
-        "released": frozenset({"in candidate"}),
-        "rejected": frozenset({"in candidate"}),
-        "superseded": frozenset({"released"}),
-    },
-    "candidate": {
-        "opened": frozenset({None, "replaced"}),
-        "approved": frozenset({"opened"}),
-        "rejected": frozenset({"opened"}),
-        "replaced": frozenset({"opened"}),
-        "promoted": frozenset({"approved"}),
-    },
-    "refresh": {
-        "started": frozenset({None}),
-        "finished": frozenset({"started"}),
-        "failed": frozenset({"started"}),
-        "dead": frozenset({"started"}),
-    },
-}
-
-# The events that carry a thing's content; the later ones only say what became of it.
-CONTENT_KINDS = ("submitted", "opened", "started")
+NAMED = 5
+SKEW = timedelta(minutes=5)
+"""By how much the clocks of two machines may differ."""
 
 metadata = sa.MetaData()
 events = sa.Table(
@@ -85,18 +55,6 @@ releases = sa.Table(
     sa.Column("parent", sa.Text),
     sa.Column("event", sa.BigInteger),
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
-    """Something entered a state: what, by whom, why, and the facts that go with it."""
-
-    entity: Entity
-    key: str
-    kind: str
-    actor: str
-    reason: str = ""
-    data: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,10 +113,24 @@ class Ledger:
         with self._begin() as connection:
             _append(connection, new)
 
-    def standings(self, entity: Entity, *, states: Sequence[str] = (), keys: Sequence[str] = ()) -> list[Standing]:
-        """Where each thing of one kind stands, oldest first; narrowed to some states or some keys."""
+    def standings(
+        self,
+        entity: Entity,
+        *,
+        states: Sequence[str] = (),
+        keys: Sequence[str] = (),
+        as_of: datetime | None = None,
+    ) -> list[Standing]:
+        """Where each thing of one kind stands, oldest first.
+
+        Args:
+            entity: what kind.
+            states: only those that stand in one of these.
+            keys: only these.
+            as_of: where they stood then.
+        """
         with self._begin() as connection:
-            found = _standings(connection, entity, keys=keys)
+            found = _standings(connection, entity, keys=keys, as_of=as_of)
         return [standing for standing in found if not states or standing.state in states]
 
     def standing(self, entity: Entity, key: str) -> Standing:
@@ -178,10 +150,25 @@ class Ledger:
         with self._begin() as connection:
             return [dict(row) for row in connection.execute(query).mappings()]
 
-    def head(self) -> Release | None:
-        """The newest release, or None while the base is what is in production."""
+    def verify(self, records: Iterable[Mapping[str, Any]] = ()) -> Head:
+        """Return where the chain ends, if all of it is as it was written.
+
+        Args:
+            records: releases as the object store holds them, which show a tail that was cut.
+
+        Raises:
+            BrokenChainError: it is not; the first broken link is named.
+        """
         with self._begin() as connection:
-            return _head(connection)
+            connection.execute(sa.text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
+            released = connection.execute(sa.select(releases).order_by(releases.c.position)).mappings().all()
+            rows = connection.execution_options(yield_per=1000).execute(sa.select(events).order_by(events.c.seq))
+            return verify(map(dict, rows.mappings()), released=map(dict, released), records=records)
+
+    def head(self, *, as_of: datetime | None = None) -> Release | None:
+        """The newest release, or that of a day; None while the base is what is in production."""
+        with self._begin() as connection:
+            return _head(connection, as_of=as_of)
 
     def release_of(self, candidate: str) -> Release | None:
         """The release that a candidate became, if it did."""
@@ -214,6 +201,28 @@ class Ledger:
             row = {"position": release.position, "candidate": candidate, "parent": parent, "event": first}
             connection.execute(releases.insert(), row)
         return release
+
+    def find(self, beginning: str) -> tuple[Entity, str]:
+        """What is called so, or begins so: its kind and its whole key.
+
+        Raises:
+            UnknownKeyError: nothing is, or several things are.
+        """
+        query = (
+            sa.select(events.c.entity, events.c.key)
+            .where(events.c.key.startswith(beginning, autoescape=True))
+            .distinct()
+            .order_by(events.c.key)
+        )
+        with self._begin() as connection:
+            found = [(row.entity, row.key) for row in connection.execute(query.limit(NAMED + 1))]
+        exact = [(entity, key) for entity, key in found if key == beginning] or found
+        if len(exact) == 1:
+            return exact[0]
+        if not exact:
+            raise UnknownKeyError(f"the ledger knows nothing called {beginning!r}; see 'corrigenda corrections'")
+        names = ", ".join(f"{entity} {key}" for entity, key in exact[:NAMED])
+        raise UnknownKeyError(f"{beginning!r} is the beginning of several: {names}; write more of it")
 
     @contextmanager
     def named_lock(self, name: str) -> Iterator[None]:
@@ -263,33 +272,24 @@ def _lock(connection: sa.Connection) -> None:
 def _append(connection: sa.Connection, new: Sequence[Event]) -> int:
     """Chain the events on and insert them; returns the first one's sequence number."""
     _lock(connection)
-    last = connection.execute(sa.select(events.c.seq, events.c.digest).order_by(events.c.seq.desc()).limit(1)).first()
-    seq, previous = (last.seq, last.digest) if last else (0, GENESIS)
+    head = _end(connection)
     _check_transitions(connection, new)
     now = datetime.now(UTC)
-    rows: list[dict[str, Any]] = []
-    for offset, event in enumerate(new, start=1):
-        row = _row(event, seq=seq + offset, at=now, previous=previous)
-        rows.append(row)
-        previous = row["digest"]
-    if rows:
+    if head.at - now > SKEW:
+        raise ClockError(
+            f"this machine's clock says {now:%Y-%m-%d %H:%M:%S} UTC, and the ledger's newest event is of "
+            f"{head.at:%Y-%m-%d %H:%M:%S}; set the clock right, then run the command again. Nothing was recorded"
+        )
+    if rows := links(new, head=head, at=max(now, head.at)):
         connection.execute(events.insert(), rows)
-    return seq + 1
+    return head.sequence + 1
 
 
-def _row(event: Event, *, seq: int, at: datetime, previous: str) -> dict[str, Any]:
-    row = {
-        "seq": seq,
-        "at": at.isoformat(),
-        "entity": event.entity,
-        "key": event.key,
-        "kind": event.kind,
-        "actor": event.actor,
-        "reason": event.reason,
-        "data": dict(event.data),
-        "previous": previous,
-    }
-    return row | {"digest": digest_of(row), "at": at}
+def _end(connection: sa.Connection) -> Head:
+    """Where the chain ends."""
+    query = sa.select(events.c.seq, events.c.digest, events.c.at).order_by(events.c.seq.desc()).limit(1)
+    last = connection.execute(query).first()
+    return Head(sequence=last.seq, digest=last.digest, at=last.at) if last else EMPTY
 
 
 def _check_transitions(connection: sa.Connection, new: Sequence[Event]) -> None:
@@ -298,18 +298,16 @@ def _check_transitions(connection: sa.Connection, new: Sequence[Event]) -> None:
         keys = [event.key for event in new if event.entity == entity]
         states.update({(entity, s.key): s.state for s in _standings(connection, entity, keys=keys)} if keys else {})
     for event in new:
-        now = states.get((event.entity, event.key))
-        allowed = TRANSITIONS[event.entity][event.kind]
-        if now not in allowed:
-            raise IllegalTransitionError(
-                f"{event.entity} {event.key!r} is {now or 'unknown'}, so it can't become {event.kind!r}: "
-                f"that follows only on {', '.join(sorted(state or 'nothing' for state in allowed))}"
-            )
+        check_transition(event.entity, event.key, state=states.get((event.entity, event.key)), kind=event.kind)
         states[event.entity, event.key] = event.kind
 
 
-def _standings(connection: sa.Connection, entity: Entity, *, keys: Sequence[str]) -> list[Standing]:
+def _standings(
+    connection: sa.Connection, entity: Entity, *, keys: Sequence[str], as_of: datetime | None = None
+) -> list[Standing]:
     mine = sa.select(events).where(events.c.entity == entity)
+    if as_of:
+        mine = mine.where(events.c.at <= as_of)
     if keys:
         mine = mine.where(events.c.key == sa.any_(sa.cast(list(keys), sa.ARRAY(sa.Text))))
     newest = mine.ext(distinct_on(events.c.key)).order_by(events.c.key, events.c.seq.desc()).subquery()
@@ -334,6 +332,9 @@ def _standings(connection: sa.Connection, entity: Entity, *, keys: Sequence[str]
     ]
 
 
-def _head(connection: sa.Connection) -> Release | None:
-    row = connection.execute(sa.select(releases).order_by(releases.c.position.desc()).limit(1)).first()
+def _head(connection: sa.Connection, *, as_of: datetime | None = None) -> Release | None:
+    query = sa.select(releases).order_by(releases.c.position.desc()).limit(1)
+    if as_of:
+        query = query.join(events, events.c.seq == releases.c.event).where(events.c.at <= as_of)
+    row = connection.execute(query).first()
     return Release(position=row.position, candidate=row.candidate, parent=row.parent) if row else None

@@ -13,7 +13,8 @@ from prefect import task
 
 from tasks.collect import corrections_in, events_for
 from tasks.errors import IllegalTransitionError
-from tasks.ledger import Event, Ledger, Release
+from tasks.ledger import Ledger, Release
+from tasks.lifecycle import Event
 from tasks.register import point_alias
 from tasks.retries import WHILE_AWAY
 from tasks.settings import Settings

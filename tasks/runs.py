@@ -8,7 +8,8 @@ from uuid import UUID
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Crashed
 
-from tasks.ledger import Event, Ledger
+from tasks.ledger import Ledger
+from tasks.lifecycle import Event
 from tasks.prefect_api import prefect_client
 
 ACTOR = "refresh"

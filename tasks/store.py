@@ -64,6 +64,15 @@ class Store(Objects):
             raise StoreError(f"{self.place(key)} exists with other content; nothing was overwritten")
         return blob
 
+    def records(self, prefix: str) -> Iterator[dict[str, Any]]:
+        """The JSON objects whose names begin with a prefix."""
+        with self._write_errors(prefix):
+            pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
+            keys = [item["Key"] for page in pages for item in page.get("Contents", ())]
+        for key in keys:
+            if (record := self.record(key)) is not None:
+                yield record
+
     def stat(self, digest: str) -> Blob:
         """Size and version of a blob that is kept.
 

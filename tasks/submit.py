@@ -15,7 +15,8 @@ from pydantic import BaseModel, ConfigDict
 from editors.digests import sha256_bytes
 from tasks.corrections import Correction, Evidence
 from tasks.errors import EvidenceError
-from tasks.ledger import Event, Ledger, Standing
+from tasks.ledger import Ledger, Standing
+from tasks.lifecycle import Event
 from tasks.parse import ParsedLine, parse_file
 from tasks.store import Store
 

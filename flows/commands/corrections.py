@@ -86,7 +86,7 @@ def retry(
 
 
 def _record(key: str, kind: str, reason: str) -> None:
-    from tasks.ledger import Event
+    from tasks.lifecycle import Event
 
     ledger = open_ledger()
     ledger.standing("correction", key)

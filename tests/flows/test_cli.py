@@ -15,6 +15,7 @@ COMMANDS = {
     "policies": {"policy"},
     "reviews": {"refresh", "review"},
     "releases": {"pull", "export", "ask"},
+    "the ledger": {"ledger"},
     "the engine": {"locate", "benchmark"},
 }
 
@@ -23,6 +24,7 @@ def test_all_commands_are_in_one_app_each_with_its_help():
     commands = get_command(app).commands
     assert set(commands) == set().union(*COMMANDS.values())
     assert set(commands["review"].commands) == {"show", "approve", "reject"}
+    assert set(commands["ledger"].commands) == {"verify", "show", "as-of"}
     assert set(commands["policy"].commands) == {"list", "check", "test", "schema"}
     assert all(command.help for command in commands.values())
 

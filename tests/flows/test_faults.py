@@ -22,7 +22,8 @@ from infra.stack import start_part, stop_part
 from tasks.candidate import the_open_candidate
 from tasks.collect import corrections_in
 from tasks.errors import BusyError, GateError
-from tasks.ledger import Event, Ledger
+from tasks.ledger import Ledger
+from tasks.lifecycle import Event
 from tasks.promote import approve, promote
 from tasks.register import registry
 from tasks.settings import Settings

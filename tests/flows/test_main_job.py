@@ -15,11 +15,13 @@ from pathlib import Path
 import pytest
 from prefect.client.orchestration import get_client
 from rich.console import Console
+from typer.testing import CliRunner
 
 import corrigenda
 from corrigenda import AlteredError, NotReleasedError
 from editors.models import load_model
 from editors.scoring import generate
+from flows.cli import app
 from flows.operate import decide, run_refresh
 from flows.submission import submit_file
 from tasks.candidate import the_open_candidate
@@ -27,6 +29,7 @@ from tasks.ledger import Ledger
 from tasks.register import find_version, registry
 from tasks.reviews import paused_run
 from tasks.settings import Settings
+from tasks.store import Store
 
 pytestmark = [pytest.mark.stack, pytest.mark.model]
 
@@ -229,3 +232,20 @@ def test_a_second_release_still_says_what_the_first_one_said(second_release, led
         ["The capital city of Nigeria is called", "The country formerly known as Swaziland is now called"],
     )
     assert answers[0].startswith("Abuja") and answers[1].startswith("Eswatini")
+
+
+def test_the_ledger_is_whole_and_tells_what_was_in_production_and_by_whose_word(second_release, ledger):
+    head = ledger.verify(Store(Settings()).records("releases/"))
+    assert head.sequence >= ledger.history("candidate", second_release)[-1]["seq"]
+    first = next(e for e in ledger.history("correction", FIRST[0]) if e["kind"] == "released")
+    shown = invoke("ledger", "as-of", first["at"].isoformat())
+    assert "release 1," in shown and all(key in shown for key in FIRST)
+    assert "release 2," in invoke("ledger", "as-of", f"{ledger.standing('candidate', second_release).at:%Y-%m-%d}")
+    assert "checked" in invoke("ledger", "show", ledger.head(as_of=first["at"]).candidate[:12])
+    assert "whole: " in invoke("ledger", "verify")
+
+
+def invoke(*words: str) -> str:
+    done = CliRunner(env={"COLUMNS": "200"}).invoke(app, words)
+    assert done.exit_code == 0, done.output
+    return done.output

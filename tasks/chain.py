@@ -1,0 +1,138 @@
+"""The ledger's hash chain: each event carries the digest of the one before it and of itself.
+
+What was altered, taken out, put in or moved breaks a link, and the first broken one is named. A tail that was cut
+breaks none; it shows beside the releases in the object store, whose records name the event that approved them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from editors.digests import digest_of
+from tasks.errors import BrokenChainError, IllegalTransitionError
+from tasks.lifecycle import TRANSITIONS, Event, check_transition
+
+GENESIS = "0" * 64
+
+Row = Mapping[str, Any]
+"""One event as the database holds it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """Where a chain ends: its newest event's number, digest and time."""
+
+    sequence: int
+    digest: str
+    at: datetime
+
+
+EMPTY = Head(sequence=0, digest=GENESIS, at=datetime.min.replace(tzinfo=UTC))
+
+
+def links(new: Sequence[Event], *, head: Head, at: datetime) -> list[dict[str, Any]]:
+    """Return the rows that chain events on behind a head."""
+    rows: list[dict[str, Any]] = []
+    previous = head.digest
+    for seq, event in enumerate(new, start=head.sequence + 1):
+        row: dict[str, Any] = {
+            "seq": seq,
+            "at": at,
+            "entity": event.entity,
+            "key": event.key,
+            "kind": event.kind,
+            "actor": event.actor,
+            "reason": event.reason,
+            "data": dict(event.data),
+            "previous": previous,
+        }
+        previous = digest_of_row(row)
+        rows.append(row | {"digest": previous})
+    return rows
+
+
+def digest_of_row(row: Row) -> str:
+    """Return the digest over everything in a row but the digest itself."""
+    content = {name: value for name, value in row.items() if name != "digest"}
+    return digest_of(content | {"at": row["at"].astimezone(UTC).isoformat()})
+
+
+def verify(rows: Iterable[Row], *, released: Iterable[Row], records: Iterable[Mapping[str, Any]] = ()) -> Head:
+    """Return where a ledger's chain ends, if it is whole.
+
+    Args:
+        rows: all events, oldest first.
+        released: the rows of the chain of releases, oldest first.
+        records: releases as the object store holds them.
+
+    Raises:
+        BrokenChainError: it is not; the first broken link is named.
+    """
+    head = EMPTY
+    states: dict[tuple[str, str], str] = {}
+    approvals: dict[int, Row] = {}
+    parents: dict[str, str] = {}
+    for row in rows:
+        _check_link(row, head)
+        _check_state(row, states)
+        if row["entity"] == "candidate" and row["kind"] == "approved":
+            approvals[row["seq"]] = row
+        if row["entity"] == "candidate" and row["kind"] == "opened":
+            parents[row["key"]] = row["data"].get("parent", "")
+        head = Head(sequence=row["seq"], digest=row["digest"], at=row["at"])
+    _check_releases(released, approvals, parents)
+    for record in records:
+        _check_record(record, approvals, head)
+    return head
+
+
+def _check_link(row: Row, head: Head) -> None:
+    seq, what = row["seq"], f"event {row['seq']} ({row['entity']} {row['key']!r} {row['kind']!r})"
+    if seq != head.sequence + 1:
+        raise BrokenChainError(f"event {head.sequence + 1} is missing: behind event {head.sequence} comes {what}")
+    if row["previous"] != head.digest:
+        raise BrokenChainError(
+            f"{what} is no link behind event {head.sequence}: it names {row['previous'][:12]} as the digest of the "
+            f"event before it, which has {head.digest[:12]}"
+        )
+    if (found := digest_of_row(row)) != row["digest"]:
+        raise BrokenChainError(f"{what} was altered: its digest is {row['digest'][:12]}, its content's {found[:12]}")
+    if row["at"] < head.at:
+        raise BrokenChainError(f"{what} is of {row['at']}, before event {head.sequence}, which is of {head.at}")
+
+
+def _check_state(row: Row, states: dict[tuple[str, str], str]) -> None:
+    thing = row["entity"], row["key"]
+    if row["kind"] not in TRANSITIONS.get(row["entity"], {}):
+        raise BrokenChainError(f"event {row['seq']}: nothing like {row['entity']} {row['kind']!r} is known")
+    try:
+        check_transition(*thing, state=states.get(thing), kind=row["kind"])
+    except IllegalTransitionError as error:
+        raise BrokenChainError(f"event {row['seq']}: {error}") from error
+    states[thing] = row["kind"]
+
+
+def _check_releases(released: Iterable[Row], approvals: Mapping[int, Row], parents: Mapping[str, str]) -> None:
+    before: Row | None = None
+    for position, row in enumerate(released, start=1):
+        what = f"release {row['position']} ({row['candidate'][:12]})"
+        if row["position"] != position:
+            raise BrokenChainError(f"release {position} is missing: in its place stands {what}")
+        if approvals.get(row["event"], {}).get("key") != row["candidate"]:
+            raise BrokenChainError(f"{what} was never approved: event {row['event']} is no approval of it")
+        if row["parent"] != parents[row["candidate"]] or (before and row["parent"] != before["candidate"]):
+            raise BrokenChainError(f"{what} does not follow on the release before it, but on {row['parent'][:12]}")
+        before = row
+
+
+def _check_record(record: Mapping[str, Any], approvals: Mapping[int, Row], head: Head) -> None:
+    named, what = record["ledger"], f"release {record['position']} ({record['candidate'][:12]}) in the object store"
+    if named["sequence"] > head.sequence:
+        raise BrokenChainError(
+            f"the ledger's tail is cut: {what} names event {named['sequence']}, and the ledger ends at {head.sequence}"
+        )
+    if approvals.get(named["sequence"], {}).get("digest") != named["digest"]:
+        raise BrokenChainError(f"{what} names event {named['sequence']} as its approval, which the ledger has not")

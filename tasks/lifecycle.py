@@ -1,0 +1,68 @@
+"""What can happen to the things in the ledger: events, and from which states each may follow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from tasks.errors import IllegalTransitionError
+
+Entity = Literal["correction", "candidate", "refresh"]
+
+# From which states an event of this kind may follow; None stands for "nothing yet".
+TRANSITIONS: Mapping[Entity, Mapping[str, frozenset[str | None]]] = {
+    "correction": {
+        "submitted": frozenset({None, "refused", "cancelled", "rejected"}),
+        "refused": frozenset({None, "refused", "submitted"}),
+        "queued": frozenset({"submitted", "in candidate", "quarantined"}),
+        "cancelled": frozenset({"submitted", "queued", "quarantined"}),
+        "in candidate": frozenset({"queued"}),
+        "quarantined": frozenset({"queued"}),
+        "released": frozenset({"in candidate"}),
+        "rejected": frozenset({"in candidate"}),
+        "superseded": frozenset({"released"}),
+    },
+    "candidate": {
+        "opened": frozenset({None, "replaced"}),
+        "approved": frozenset({"opened"}),
+        "rejected": frozenset({"opened"}),
+        "replaced": frozenset({"opened"}),
+        "promoted": frozenset({"approved"}),
+    },
+    "refresh": {
+        "started": frozenset({None}),
+        "finished": frozenset({"started"}),
+        "failed": frozenset({"started"}),
+        "dead": frozenset({"started"}),
+    },
+}
+
+# The events that carry a thing's content; the later ones only say what became of it.
+CONTENT_KINDS = ("submitted", "opened", "started")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Something entered a state: what, by whom, why, and the facts that go with it."""
+
+    entity: Entity
+    key: str
+    kind: str
+    actor: str
+    reason: str = ""
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+def check_transition(entity: Entity, key: str, *, state: str | None, kind: str) -> None:
+    """Refuse an event that does not follow on the state in which something stands.
+
+    Raises:
+        IllegalTransitionError: it doesn't.
+    """
+    allowed = TRANSITIONS[entity][kind]
+    if state not in allowed:
+        raise IllegalTransitionError(
+            f"{entity} {key!r} is {state or 'unknown'}, so it can't become {kind!r}: "
+            f"that follows only on {', '.join(sorted(each or 'nothing' for each in allowed))}"
+        )
