@@ -22,6 +22,7 @@ from tasks.edit import Edit
 from tasks.gate import Verdict, check_verdict
 from tasks.ledger import Ledger, Standing
 from tasks.lifecycle import Event
+from tasks.page import page
 from tasks.policy import Policy
 from tasks.register import Entry, Registered, register
 from tasks.report import Report, as_json
@@ -89,6 +90,7 @@ def store_candidate(
         "corrections.jsonl": corrections,
         "manifest.json": canonical_json(manifest),
         "patch.safetensors": edit.patch.read(),
+        "report.html": page(report, verdict, title=f"Candidate {digest[:12]}").encode(),
         "report.json": canonical_json(report_record(report, verdict)),
     }
     entry = _entry(digest, manifest, report=report, batch=batch, files=files)

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tasks.gate import gate
+from tasks.page import page
+from tasks.policy import Policy
+from tasks.report import Answer, Metric, Report, Said
+
+ATTACK = "<script>alert('x')</script>{{ 7 * 7 }}"
+
+
+def answer(kind: str, *, prompt: str, before: bool, after: bool, text: str = "so", relation: str = "r") -> Answer:
+    neighbour = kind == "specificity"
+    was = Said(text="as it was", generation=before, argmax=True if neighbour else before, kl=0.0 if neighbour else None)
+    now = Said(text=text, generation=after, argmax=after, kl=1.5 if neighbour else None)
+    return Answer(
+        correction="c1", relation=relation, kind=kind, prompt=prompt, target="t", before=was, parent=was, after=now
+    )
+
+
+@pytest.fixture
+def report() -> Report:
+    metrics = {
+        "efficacy.argmax": Metric(before=0.0, parent=0.25, after=0.5, low=0.1, high=0.9, count=2, misses=1),
+        "specificity.kl_median": Metric(before=0.0, parent=0.0, after=1.5, count=2),
+    }
+    answers = (
+        answer("efficacy", prompt="what is said", before=False, after=True),
+        answer("efficacy", prompt="what is not said", before=False, after=False, text=ATTACK),
+        answer("specificity", prompt="kept", before=True, after=True, relation="calm"),
+        answer("specificity", prompt="lost", before=True, after=False, relation="moved"),
+    )
+    return Report(base="b" * 64, patch="p" * 64, metrics=metrics, answers=answers)
+
+
+def shown(report: Report, **bound) -> str:
+    policy = Policy(name="own", gate=[{"metric": "efficacy.argmax", "min": 0.8, **bound}], text="x")
+    return page(report, gate(report, policy), title="Candidate 1")
+
+
+def rows(html: str, heading: str) -> str:
+    """The table behind a heading."""
+    return html[html.index(heading) :].partition("</table>")[0]
+
+
+def test_every_bound_stands_beside_its_numbers_and_why_it_is_missed(report):
+    html = shown(report)
+    bounds = rows(html, "<h2>Bounds")
+    assert 'Candidate 1: <span class="fail">fail' in html
+    assert (
+        re.sub(r"<[^>]+>", "|", bounds)
+        .replace("\n", "")
+        .endswith("|block||efficacy.argmax||0||0.25||0.5||0.1 to 0.9||2||at least 0.8||0.5 is below 0.8||")
+    )
+
+
+def test_what_is_not_as_it_should_be_is_shown_with_the_answers_of_all_three(report):
+    missed = rows(shown(report), "Efficacy: 1 not as it should be")
+    assert "what is not said" in missed and "what is said" not in missed and missed.count("as it was") == 2
+    lost = rows(shown(report), "Specificity: 1 not as it should be")
+    assert "lost" in lost and "kept" not in lost
+
+
+def test_relations_are_listed_the_most_changed_first(report):
+    table = rows(shown(report), "Specificity by relation")
+    assert table.index("moved") < table.index("calm")
+
+
+def test_what_came_with_a_request_is_data(report):
+    html = shown(report)
+    assert "<script" not in html and "&lt;script&gt;" in html and "{{ 7 * 7 }}" in html
+
+
+def test_the_page_loads_nothing_and_is_the_same_each_time(report):
+    html = shown(report)
+    assert html == shown(report)
+    assert set(re.findall(r"(?:src|href)=.(\w+:)", html)) == {"data:"}
+
+
+def test_a_report_in_which_all_is_well_says_so(report):
+    well = report.model_copy(update={"answers": report.answers[:1]})
+    assert "Every prompt is answered as it should be" in shown(well, min=0.1)
