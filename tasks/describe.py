@@ -71,16 +71,20 @@ def answers_list(title: str, answers: Sequence[Answer]) -> str:
 
 def metrics_table(verdict: Verdict) -> str:
     """Every bound beside the numbers that it was held against."""
-    head = "## Metrics and bounds\n\n| | metric | base → production → now | bound | asked |\n|---|---|---|---|---|\n"
+    head = "## Metrics and bounds\n\n| | metric | base (→ production) → now | bound | asked |\n|---|---|---|---|---|\n"
     return head + "\n".join(_row(outcome) for outcome in verdict.outcomes) + "\n"
 
 
 def numbers(metric: Metric | None) -> str:
-    """A metric's numbers of the base, of production and of the patched model, with the interval of the last."""
+    """A metric's numbers of the base, of production where it differs, and of the patched model."""
     if metric is None:
         return "–"
-    interval = "" if metric.low is None or metric.high is None else f" ({metric.low:.2g} to {metric.high:.2g})"
-    return " → ".join(_number(value) for value in (metric.before, metric.parent, metric.after)) + interval
+    told = (
+        [metric.before, metric.after]
+        if metric.parent == metric.before
+        else [metric.before, metric.parent, metric.after]
+    )
+    return " → ".join(map(_number, told))
 
 
 def changed_neighbours(report: Report) -> str:

@@ -59,7 +59,7 @@ def test(
     from tasks.report import read_report
 
     verdict = gate(read_report(report), read_policy(policy))
-    table = Table("", "metric", "base → production → now", "has to be", "why not")
+    table = Table("", "metric", "base (→ production) → now", "prompts", "has to be", "why not")
     for outcome in verdict.outcomes:
         word = "pass" if outcome.passed else outcome.bound.severity
         where = f" ({escape(outcome.where)})" if outcome.where else ""
@@ -67,6 +67,7 @@ def test(
             f"[{COLOURS[word]}]{word}[/]",
             outcome.bound.metric + where,
             numbers(outcome.metric),
+            str(outcome.metric.count if outcome.metric else 0),
             in_words(outcome.bound),
             escape(outcome.why),
         )

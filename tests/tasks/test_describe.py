@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from tasks.describe import answers_list, escape, metrics_table, review_text
+from tasks.describe import answers_list, escape, metrics_table, numbers, review_text
 from tasks.gate import gate
 from tasks.policy import Policy
 from tasks.report import Answer, Metric, Report, Said
@@ -41,7 +41,13 @@ def test_a_prompt_of_several_lines_stays_one_item_of_the_list():
 
 
 def test_every_bound_is_shown_beside_its_number():
-    assert "| pass | efficacy.argmax | 0 → 0.5 → 1 (0.34 to 1) | at least 0.8 | 2 |" in metrics_table(VERDICT)
+    assert "| pass | efficacy.argmax | 0 → 0.5 → 1 | at least 0.8 | 2 |" in metrics_table(VERDICT)
+
+
+def test_production_is_shown_where_it_is_not_as_the_base():
+    assert numbers(EFFICACY) == "0 → 0.5 → 1"
+    assert numbers(EFFICACY.model_copy(update={"parent": 0.0})) == "0 → 1"
+    assert numbers(None) == "–"
 
 
 def test_the_review_says_what_a_decision_does_and_links_the_evidence():
