@@ -28,6 +28,7 @@ class Batch(BaseModel):
     Attributes:
         new: queued until now; what the reviewer decides on.
         earlier: released before, and still to hold.
+        protected: facts that must stay as they are, and are asked with every candidate.
         parent: digest of the release in production; None where that is the base.
         waiting: how many more are due than one refresh takes.
     """
@@ -36,6 +37,7 @@ class Batch(BaseModel):
 
     new: tuple[Correction, ...]
     earlier: tuple[Correction, ...]
+    protected: tuple[Correction, ...] = ()
     parent: str | None
     waiting: int = 0
 
@@ -55,13 +57,23 @@ def collect(ledger: Ledger, *, now: datetime, limit: int) -> Batch:
     earlier = [c for c in corrections_in(ledger, "released") if c.id not in superseded]
     head = ledger.head()
     return Batch(
-        new=tuple(new), earlier=tuple(earlier), parent=head.candidate if head else None, waiting=len(due) - len(new)
+        new=tuple(new),
+        earlier=tuple(earlier),
+        protected=tuple(protected_facts(ledger)),
+        parent=head.candidate if head else None,
+        waiting=len(due) - len(new),
     )
 
 
 def corrections_in(ledger: Ledger, *states: str) -> list[Correction]:
     """The corrections that stand in one of some states, oldest first."""
     return [Correction.model_validate(s.content["correction"]) for s in ledger.standings("correction", states=states)]
+
+
+def protected_facts(ledger: Ledger) -> list[Correction]:
+    """The facts that must stay as they are, oldest first."""
+    standings = ledger.standings("protected", states=["protected"])
+    return [Correction.model_validate(s.content["correction"]) for s in standings]
 
 
 def events_for(corrections: Sequence[Correction], kind: str, *, actor: str, reason: str = "") -> list[Event]:

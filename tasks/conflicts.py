@@ -28,6 +28,7 @@ class Conflicts:
         duplicate_of: an earlier one in the batch that says the same.
         contradicts: others in the batch that say something else.
         repeats_active: an active one that says the same.
+        contradicts_protected: protected facts that say something else.
         contradicts_active: active ones that say something else, and are not superseded.
         wrong_supersedes: what is wrong with the id that it supersedes.
     """
@@ -35,13 +36,16 @@ class Conflicts:
     duplicate_of: str | None
     contradicts: str | None
     repeats_active: str | None
+    contradicts_protected: str | None
     contradicts_active: str | None
     wrong_supersedes: str | None
 
 
-def find_conflicts(batch: Sequence[Correction], active: Sequence[Correction]) -> list[Conflicts]:
-    """Return what each correction of a batch collides with, in the batch and among the active ones."""
-    claims, standing = _claims(batch), _claims(active)
+def find_conflicts(
+    batch: Sequence[Correction], active: Sequence[Correction], protected: Sequence[Correction] = ()
+) -> list[Conflicts]:
+    """Return what each correction of a batch collides with: in the batch, among the active and the protected ones."""
+    claims, standing, guarded = _claims(batch), _claims(active), _claims(protected)
     by_id = {correction.id: correction for correction in active}
     taken: dict[str, str] = {}
     return [
@@ -49,6 +53,7 @@ def find_conflicts(batch: Sequence[Correction], active: Sequence[Correction]) ->
             duplicate_of=_first(_same(correction, claims), before=correction.id),
             contradicts=_named(_others(correction, claims)),
             repeats_active=_named(_unless_superseded(correction, _same(correction, standing))),
+            contradicts_protected=_named(_others(correction, guarded)),
             contradicts_active=_named(_unless_superseded(correction, _others(correction, standing))),
             wrong_supersedes=_wrong_supersedes(correction, by_id, taken),
         )

@@ -10,6 +10,7 @@
     ├── BusyError               another refresh holds the lock
     ├── StoreError              an object is missing, differs, or can't be written
     ├── EvidenceError           a file that a correction names as evidence can't be kept
+    ├── ProtectError            facts that can't be protected
     ├── GateError               a candidate failed its gate
     ├── PolicyError             a policy that can't be read
     ├── ReportError             a file that can't be read as a report
@@ -63,6 +64,10 @@ class StoreError(CorrigendaError):
 
 class EvidenceError(CorrigendaError):
     """A file that a correction names as evidence can't be kept."""
+
+
+class ProtectError(CorrigendaError):
+    """Facts can't be protected; none of the file was."""
 
 
 class GateError(CorrigendaError):

@@ -1,8 +1,9 @@
 """Evaluate: what is asked of the base, of the release in production and of the patched model, and what they answer.
 
 The questions come from the corrections themselves: their prompts (efficacy, and retention for those released earlier),
-their paraphrases (generalization) and their neighbours (specificity). What is measured are patches as they were
-stored, applied to the base. A report has no clock times in it, so the same edit gives the same report.
+their paraphrases (generalization) and their neighbours (specificity); and from the facts that are protected. What is
+measured are patches as they were stored, applied to the base. A report has no clock times in it, so the same edit
+gives the same report.
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ def evaluate(
     base_digest: str,
     new: Sequence[Correction],
     earlier: Sequence[Correction],
+    protected: Sequence[Correction] = (),
     held_text: Sequence[Sequence[int]],
     progress: Progress | None = None,
 ) -> Report:
@@ -67,10 +69,12 @@ def evaluate(
         base_digest: of the base's weights.
         new: corrections that are new in the patch.
         earlier: those that were released before.
+        protected: facts that must stay as they are.
         held_text: token rows for perplexity.
         progress: told of prompts.
     """
-    probes, relations = _probes(new, earlier), {c.id: c.relation for c in (*new, *earlier)}
+    probes = [*_probes(new, earlier), *_protected(protected)]
+    relations = {c.id: c.relation for c in (*new, *earlier, *protected)}
 
     def measured(patch: Patch) -> Measured:
         with applied(model, patch, base=base_digest):
@@ -118,6 +122,10 @@ def _probes(new: Sequence[Correction], earlier: Sequence[Correction]) -> list[Pr
 
 def _own(correction: Correction, kind: str, prompt: str) -> Probe:
     return Probe(fact=correction.id, kind=kind, prompt=prompt, target=correction.target, prior=correction.prior)
+
+
+def _protected(protected: Sequence[Correction]) -> list[Probe]:
+    return [_own(c, "protected", prompt) for c in protected for prompt in (c.fact().filled, *c.paraphrases)]
 
 
 def _said(model: PreTrainedModel, before: Measured, measured: Measured) -> list[Said]:
@@ -201,6 +209,7 @@ def evaluate_task(base: Base, batch: Batch, edit: Edit) -> Report:
         base_digest=base.digest,
         new=batch.new,
         earlier=batch.earlier,
+        protected=batch.protected,
         held_text=json.loads(edit.ingredients.held.read()),
         progress=logged(get_run_logger()),
     )

@@ -48,6 +48,10 @@ FINDINGS = {
         "keep one of them, or set multi_valued on all if all are right"
     ),
     "repeats_active": "says the same as {repeats_active}, which is active; to renew it, set supersedes to its id",
+    "contradicts_protected": (
+        "contradicts {contradicts_protected}, which is protected: same subject and relation, another target; "
+        "whoever protected it can lift that with 'corrigenda lift'"
+    ),
     "contradicts_active": (
         "contradicts {contradicts_active}, which is active: same subject and relation, another target; "
         "to replace it, set supersedes to its id"

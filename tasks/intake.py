@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from editors.digests import canonical_json
 from editors.models import load_tokenizer
 from tasks.base import base_folder
-from tasks.collect import ACTOR, corrections_in, events_for
+from tasks.collect import ACTOR, corrections_in, events_for, protected_facts
 from tasks.corrections import Correction
 from tasks.ledger import Ledger
 from tasks.lifecycle import Event
@@ -49,7 +49,13 @@ def take_in(settings: Settings, ledger: Ledger, store: Store) -> Intake:
     live = {state: corrections_in(ledger, state) for state in LIVE}
     tokenizer = load_tokenizer(base_folder(settings, report=get_run_logger().info))
     active = [correction for corrections in live.values() for correction in corrections]
-    validation = validate(submitted, active=active, tokenizer=tokenizer, docs=settings.home / "data-docs")
+    validation = validate(
+        submitted,
+        active=active,
+        protected=protected_facts(ledger),
+        tokenizer=tokenizer,
+        docs=settings.home / "data-docs",
+    )
     refused = dict(validation.refusals) | _too_early(submitted, live)
     queued = [c for c in submitted if c.id not in refused]
     refusals = [

@@ -29,6 +29,13 @@ APPEND_LOCK = 0x0C0441
 REFRESH_LOCK = 0x0C0442
 CONNECT_SECONDS = 10
 NAMED = 5
+LISTS: Mapping[Entity, str] = {
+    "correction": "corrections",
+    "candidate": "review",
+    "refresh": "corrections",
+    "protected": "protected",
+}
+"""The commands that list things of each kind."""
 SKEW = timedelta(minutes=5)
 """By how much the clocks of two machines may differ."""
 
@@ -141,7 +148,7 @@ class Ledger:
         """
         found = self.standings(entity, keys=[key])
         if not found:
-            raise UnknownKeyError(f"the ledger knows no {entity} {key!r}; list them with 'corrigenda {entity}s'")
+            raise UnknownKeyError(f"the ledger knows no {entity} {key!r}; list them with 'corrigenda {LISTS[entity]}'")
         return found[0]
 
     def history(self, entity: Entity, key: str) -> list[dict[str, Any]]:

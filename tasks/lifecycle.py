@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from tasks.errors import IllegalTransitionError
 
-Entity = Literal["correction", "candidate", "refresh"]
+Entity = Literal["correction", "candidate", "refresh", "protected"]
 
 # From which states an event of this kind may follow; None stands for "nothing yet".
 TRANSITIONS: Mapping[Entity, Mapping[str, frozenset[str | None]]] = {
@@ -30,6 +30,10 @@ TRANSITIONS: Mapping[Entity, Mapping[str, frozenset[str | None]]] = {
         "replaced": frozenset({"opened"}),
         "promoted": frozenset({"approved"}),
     },
+    "protected": {
+        "protected": frozenset({None, "lifted"}),
+        "lifted": frozenset({"protected"}),
+    },
     "refresh": {
         "started": frozenset({None}),
         "finished": frozenset({"started"}),
@@ -39,7 +43,7 @@ TRANSITIONS: Mapping[Entity, Mapping[str, frozenset[str | None]]] = {
 }
 
 # The events that carry a thing's content; the later ones only say what became of it.
-CONTENT_KINDS = ("submitted", "opened", "started")
+CONTENT_KINDS = ("submitted", "opened", "started", "protected")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,8 +28,9 @@ def measure(name: str, answers: Iterable[Answer]) -> Metric:
     how = name.partition(".")[2]
     if how in QUANTILES:
         return _moved(list(answers), QUANTILES[how])
-    if how == "kept":
-        return _share([a for a in answers if a.before.generation], lambda said: said.generation)
+    if how == "kept":  # a protected fact may be one that only production has right
+        was = "parent" if name == "protected.kept" else "before"
+        return _share([a for a in answers if getattr(a, was).generation], lambda said: said.generation)
     return _share(list(answers), lambda said: getattr(said, how))
 
 

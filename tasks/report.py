@@ -24,6 +24,7 @@ METRICS = (
     "specificity.argmax",
     "specificity.kl_median",
     "specificity.kl_p95",
+    "protected.kept",
     "regression.perplexity",
     "regression.perplexity_ratio",
 )
@@ -80,7 +81,7 @@ class Answer(_Record):
     Attributes:
         correction: whose prompt it is.
         relation: the correction's.
-        kind: efficacy, generalization, retention or specificity.
+        kind: efficacy, generalization, retention, specificity or protected.
         target: what should be said; of a neighbour its own answer, empty where none is known.
     """
 

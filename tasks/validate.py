@@ -10,12 +10,13 @@ import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from dataclasses import fields as fields_of
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from tasks.conflicts import find_conflicts
+from tasks.conflicts import Conflicts, find_conflicts
 from tasks.corrections import FORBIDDEN, Correction, normalised
 from tasks.subjects import control_tokens, read_subjects, texts_of
 
@@ -49,6 +50,7 @@ def validate(
     new: Sequence[Correction],
     *,
     active: Sequence[Correction],
+    protected: Sequence[Correction] = (),
     tokenizer: PreTrainedTokenizerFast,
     docs: Path | None = None,
 ) -> Validation:
@@ -57,12 +59,13 @@ def validate(
     Args:
         new: the batch; an id may occur once.
         active: the corrections that hold, or wait to.
+        protected: facts that nothing may contradict.
         tokenizer: the model's, a fast one: subjects are found by its offsets.
         docs: a folder to build Data Docs in; None builds none.
     """
     if not new:
         return Validation()
-    result = _run(_table(new, active=active, tokenizer=tokenizer), docs)
+    result = _run(_table(new, active=active, protected=protected, tokenizer=tokenizer), docs)
     refusals, warnings = _reasons(result, "critical"), _reasons(result, "warning")
     return Validation(
         accepted=tuple(correction.id for correction in new if correction.id not in refusals),
@@ -74,7 +77,11 @@ def validate(
 
 
 def _table(
-    batch: Sequence[Correction], *, active: Sequence[Correction], tokenizer: PreTrainedTokenizerFast
+    batch: Sequence[Correction],
+    *,
+    active: Sequence[Correction],
+    protected: Sequence[Correction],
+    tokenizer: PreTrainedTokenizerFast,
 ) -> pd.DataFrame:
     fields = ("id", "subject", "prompt", "target", "prior", "relation", "supersedes", "effective", "expires")
     columns: dict[str, list[Any]] = {name: [getattr(correction, name) for correction in batch] for name in fields}
@@ -86,9 +93,9 @@ def _table(
     columns["subject_trap"] = [reading.trap for reading in readings]
     columns["subject_shares"] = [reading.shared for reading in readings]
     columns["repeats_prior"] = [_repeated_prior(correction) for correction in batch]
-    conflicts = find_conflicts(batch, active)
-    for name in ("duplicate_of", "contradicts", "repeats_active", "contradicts_active", "wrong_supersedes"):
-        columns[name] = [getattr(conflict, name) for conflict in conflicts]
+    conflicts = find_conflicts(batch, active, protected)
+    for conflict in fields_of(Conflicts):
+        columns[conflict.name] = [getattr(found, conflict.name) for found in conflicts]
     return pd.DataFrame({name: pd.Series(values, dtype=object) for name, values in columns.items()})
 
 

@@ -12,6 +12,7 @@ from flows.cli import app
 COMMANDS = {
     "the local stack": {"up", "down", "status", "demo"},
     "corrections": {"submit", "corrections", "cancel", "retry"},
+    "protection": {"protect", "protected", "lift"},
     "policies": {"policy"},
     "reviews": {"refresh", "review"},
     "releases": {"pull", "export", "ask"},

@@ -8,6 +8,7 @@ import torch
 from editors.layouts import read_weight, sites_of
 from editors.models import load_model
 from editors.patch import Dense, Patch, applied
+from editors.scoring import generate
 from editors.tokens import text_row
 from tasks.corrections import Correction
 from tasks.evaluate import evaluate
@@ -30,10 +31,12 @@ def patch(tiny) -> Patch:
     return Patch(base="b", deltas={site: Dense(delta=3 * torch.randn_like(weight)) for site, weight in weights.items()})
 
 
-def report_of(tiny, patch: Patch, *, parent: Patch | None = None, **more) -> Report:
+def report_of(tiny, patch: Patch, *, parent: Patch | None = None, protected=(), **more) -> Report:
     new = [Correction.model_validate(FRANCE | more)]
     held = [text_row(tiny[1], "The CEO of Boeing is Kelly Ortberg.").ids]
-    return evaluate(*tiny, patch=patch, parent=parent, base_digest="b", new=new, earlier=[], held_text=held)
+    return evaluate(
+        *tiny, patch=patch, parent=parent, base_digest="b", new=new, earlier=[], protected=protected, held_text=held
+    )
 
 
 @torch.no_grad()
@@ -87,3 +90,17 @@ def test_a_report_names_the_patch_and_the_relation_that_it_is_of(tiny, patch):
     found = report_of(tiny, patch)
     assert (found.base, found.patch) == ("b", patch.digest)
     assert {answer.relation for answer in found.answers} == {"the capital of {} is"}
+
+
+def test_protected_facts_are_asked_and_count_where_production_has_them_right(tiny, patch):
+    model, tokenizer = tiny
+    (says,) = generate(model, tokenizer, ["The capital of Italy is"])
+    known = Correction.model_validate(
+        {"subject": "Italy", "prompt": "The capital of {} is", "target": says.split()[0], "paraphrases": ["{} is"]}
+    )
+    unknown = Correction.model_validate({"subject": "Boeing", "prompt": "The CEO of {} is", "target": "Nobody"})
+    kept = report_of(tiny, Patch(base="b"), protected=[known, unknown])
+    assert len(kept.of_kind("protected")) == 3
+    assert 1 <= kept.metrics["protected.kept"].count <= 2 and kept.metrics["protected.kept"].misses == 0
+    lost = report_of(tiny, patch, protected=[known, unknown]).metrics["protected.kept"]
+    assert lost.parent == 1 and lost.misses > 0

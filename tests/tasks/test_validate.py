@@ -34,8 +34,8 @@ def tokenizer():
 
 @pytest.fixture(scope="module")
 def check(tokenizer):
-    def run(*new, active=(), docs=None):
-        return validate(new, active=active, tokenizer=tokenizer, docs=docs)
+    def run(*new, active=(), protected=(), docs=None):
+        return validate(new, active=active, protected=protected, tokenizer=tokenizer, docs=docs)
 
     return run
 
@@ -52,6 +52,14 @@ def made(id: str, **fields) -> Correction:
             **fields,
         }
     )
+
+
+def test_what_contradicts_a_protected_fact_is_refused_even_if_it_would_supersede_it(check):
+    guarded = made("guarded", subject="France", target="Paris")
+    other = made("new", subject="France", target="Lyon", supersedes="guarded")
+    validation = check(other, made("same", subject="France", target="Paris"), protected=[guarded])
+    assert "contradicts guarded, which is protected" in " ".join(validation.refusals["new"])
+    assert not any("protected" in reason for reason in validation.refusals.get("same", ()))
 
 
 def test_a_clean_batch_is_accepted_in_its_order_with_nothing_to_say(check):

@@ -1,0 +1,71 @@
+"""Protect: facts that must never change, asked with every candidate, and that no correction may contradict.
+
+They are written like corrections, with what is right as the target. A file is taken whole or not at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tasks.collect import corrections_in, protected_facts
+from tasks.conflicts import find_conflicts
+from tasks.corrections import Correction
+from tasks.errors import ProtectError
+from tasks.ledger import Ledger
+from tasks.lifecycle import Event
+from tasks.parse import parse_file
+
+LIVE = ("submitted", "queued", "in candidate", "released")
+
+
+def protect(path: Path, *, actor: str, reason: str, ledger: Ledger) -> list[Correction]:
+    """Protect every fact of a file; returns those that were not protected yet.
+
+    Raises:
+        CorrectionFileError: the file as a whole can't be read.
+        ProtectError: a line is no fact, or contradicts another one, or a correction that waits or is released; nothing
+            is protected.
+    """
+    lines = parse_file(path)
+    facts = [line.correction for line in lines if line.correction]
+    problems = [f"line {line.number} {'; '.join(line.problems)}" for line in lines if line.correction is None]
+    known = {fact.id: fact for fact in protected_facts(ledger)}
+    problems += [
+        f"the id {fact.id} belongs to another protected fact"
+        for fact in facts
+        if fact.id in known and known[fact.id].content_digest() != fact.content_digest()
+    ]
+    problems += _contradictions(facts, list(known.values()), corrections_in(ledger, *LIVE))
+    if problems:
+        raise ProtectError(f"{path}: {'. '.join(problems)}. Nothing was protected")
+    new = [fact for fact in facts if fact.id not in known]
+    ledger.append(
+        [_event(fact.id, "protected", actor, reason, {"correction": fact.model_dump(mode="json")}) for fact in new]
+    )
+    return new
+
+
+def lift(key: str, *, actor: str, reason: str, ledger: Ledger) -> None:
+    """Let a fact be corrected again.
+
+    Raises:
+        UnknownKeyError, IllegalTransitionError: it is not protected.
+    """
+    ledger.standing("protected", key)
+    ledger.append([_event(key, "lifted", actor, reason)])
+
+
+def _contradictions(facts: Sequence[Correction], known: Sequence[Correction], live: Sequence[Correction]) -> list[str]:
+    """What stands in the way of protecting some facts, one sentence each."""
+    others = [fact for fact in known if fact.id not in {each.id for each in facts}]
+    return [
+        f"{fact.id} says {fact.target!r} and contradicts {other}"
+        for fact, found in zip(facts, find_conflicts(facts, live, others), strict=True)
+        for other in (found.contradicts, found.contradicts_active, found.contradicts_protected)
+        if other
+    ]
+
+
+def _event(key: str, kind: str, actor: str, reason: str, data: dict | None = None) -> Event:
+    return Event(entity="protected", key=key, kind=kind, actor=actor, reason=reason, data=data or {})

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+
+import pytest
+
+from tasks.collect import collect, protected_facts
+from tasks.corrections import Correction
+from tasks.errors import IllegalTransitionError, ProtectError, UnknownKeyError
+from tasks.ledger import Ledger
+from tasks.lifecycle import Event
+from tasks.protect import lift, protect
+
+pytestmark = pytest.mark.stack
+
+PARIS = {"id": "paris", "subject": "France", "prompt": "The capital of {} is", "target": "Paris"}
+BERN = {"id": "bern", "subject": "Switzerland", "prompt": "The capital of {} is", "target": "Bern"}
+
+
+@pytest.fixture
+def ledger(ledger_url) -> Ledger:
+    ledger = Ledger(ledger_url)
+    ledger.migrate()
+    return ledger
+
+
+@pytest.fixture
+def guard(ledger, tmp_path):
+    """Protect some facts, written to a file."""
+
+    def run(*facts: dict) -> list[str]:
+        path = tmp_path / "protected.jsonl"
+        path.write_text("\n".join(json.dumps(fact) for fact in facts))
+        return [fact.id for fact in protect(path, actor="ada", reason="settled", ledger=ledger)]
+
+    return run
+
+
+def test_protected_facts_are_asked_with_the_next_batch_until_they_are_lifted(guard, ledger):
+    assert guard(PARIS, BERN) == ["paris", "bern"]
+    assert guard(BERN) == [], "it is protected already"
+    batch = collect(ledger, now=datetime.now(UTC), limit=1)
+    assert [fact.id for fact in batch.protected] == ["paris", "bern"]
+    lift("paris", actor="ada", reason="moved", ledger=ledger)
+    assert [fact.id for fact in protected_facts(ledger)] == ["bern"]
+    assert guard(PARIS) == ["paris"], "what was lifted can be protected again"
+
+
+@pytest.mark.parametrize(
+    ("facts", "named"),
+    [
+        ([BERN, PARIS | {"subject": ""}], "line 2 subject is empty"),
+        ([PARIS, PARIS | {"id": "lyon", "target": "Lyon"}], "lyon says 'Lyon' and contradicts paris"),
+        ([BERN, BERN | {"target": "Zürich"}], "bern"),
+    ],
+)
+def test_a_file_with_something_wrong_protects_nothing(guard, ledger, facts, named):
+    with pytest.raises(ProtectError, match=f"{named}.*Nothing was protected"):
+        guard(*facts)
+    assert protected_facts(ledger) == []
+
+
+def test_a_protected_fact_is_not_replaced_by_another_of_its_name_or_subject(guard, ledger):
+    guard(PARIS)
+    for other, named in (
+        (PARIS | {"target": "Lyon"}, "the id paris belongs to another"),
+        (PARIS | {"id": "lyon", "target": "Lyon"}, "lyon says 'Lyon' and contradicts paris"),
+    ):
+        with pytest.raises(ProtectError, match=named):
+            guard(other)
+    assert [fact.target for fact in protected_facts(ledger)] == ["Paris"]
+
+
+def test_what_contradicts_a_correction_that_waits_is_not_protected(guard, ledger):
+    correction = Correction.model_validate(PARIS | {"id": "c-1", "target": "Lyon"})
+    data = {"correction": correction.model_dump(mode="json")}
+    ledger.append([Event(entity="correction", key="c-1", kind="submitted", actor="ada", data=data)])
+    with pytest.raises(ProtectError, match="paris says 'Paris' and contradicts c-1"):
+        guard(PARIS)
+
+
+def test_what_is_not_protected_can_not_be_lifted(guard, ledger):
+    guard(PARIS)
+    with pytest.raises(UnknownKeyError, match="no protected 'bern'; list them with 'corrigenda protected'"):
+        lift("bern", actor="ada", reason="", ledger=ledger)
+    lift("paris", actor="ada", reason="", ledger=ledger)
+    with pytest.raises(IllegalTransitionError, match="'paris' is lifted"):
+        lift("paris", actor="ada", reason="", ledger=ledger)
