@@ -16,7 +16,7 @@ from prefect.runtime import flow_run
 from tasks.base import base_task
 from tasks.candidate import Candidate, open_candidate_task, quarantine_task, replace_candidate, the_open_candidate
 from tasks.collect import Batch, collect_task
-from tasks.describe import answers_list, changed_neighbours, counted, metrics_table
+from tasks.describe import answers_list, changed_neighbours, counted, lost_protected, metrics_table
 from tasks.edit import edit_task
 from tasks.errors import GateError
 from tasks.evaluate import evaluate_task
@@ -102,6 +102,7 @@ def _page(batch: Batch, report: Report, verdict: Verdict) -> str:
             f"# {counted(len(batch.new), 'new fact')} on {len(batch.earlier)} earlier: **{verdict.word}**",
             "",
             metrics_table(verdict),
+            lost_protected(report),
             answers_list("New facts", report.of_kind("efficacy")),
             answers_list("Asked differently", report.of_kind("generalization")),
             answers_list("Earlier facts", report.of_kind("retention")),

@@ -22,7 +22,6 @@ from tasks.edit import Edit
 from tasks.gate import Verdict, check_verdict
 from tasks.ledger import Ledger, Standing
 from tasks.lifecycle import Event
-from tasks.page import page
 from tasks.policy import Policy
 from tasks.register import Entry, Registered, register
 from tasks.report import Report, as_json
@@ -59,10 +58,12 @@ def store_candidate(
     """Keep everything that makes up a candidate, and register it; repeating it changes nothing.
 
     Raises:
-        GateError: report or verdict are of another candidate.
+        GateError: report or verdict are of another candidate, or by another policy.
     """
     assert verdict.passed, "only what passed its gate becomes a candidate"
-    check_verdict(verdict, report, patch=edit.patch.sha256)
+    check_verdict(verdict, report, policy=policy, patch=edit.patch.sha256)
+    from tasks.page import page  # matplotlib takes a second to import, and is needed only here
+
     store = Store(settings)
     corrections = b"".join(canonical_json(c.model_dump(mode="json")) + b"\n" for c in batch.facts)
     manifest = {

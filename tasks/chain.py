@@ -1,7 +1,8 @@
 """The ledger's hash chain: each event carries the digest of the one before it and of itself.
 
 What was altered, taken out, put in or moved breaks a link, and the first broken one is named. A tail that was cut
-breaks none; it shows beside the releases in the object store, whose records name the event that approved them.
+breaks none; if a release went with it, that shows beside the object store, whose records name the event that approved
+each release.
 """
 
 from __future__ import annotations
@@ -83,9 +84,9 @@ def verify(rows: Iterable[Row], *, released: Iterable[Row], records: Iterable[Ma
         if row["entity"] == "candidate" and row["kind"] == "opened":
             parents[row["key"]] = row["data"].get("parent", "")
         head = Head(sequence=row["seq"], digest=row["digest"], at=row["at"])
-    _check_releases(released, approvals, parents)
+    releases = _check_releases(released, approvals, parents)
     for record in records:
-        _check_record(record, approvals, head)
+        _check_record(record, releases, approvals, head)
     return head
 
 
@@ -115,24 +116,41 @@ def _check_state(row: Row, states: dict[tuple[str, str], str]) -> None:
     states[thing] = row["kind"]
 
 
-def _check_releases(released: Iterable[Row], approvals: Mapping[int, Row], parents: Mapping[str, str]) -> None:
-    before: Row | None = None
+def _check_releases(
+    released: Iterable[Row], approvals: Mapping[int, Row], parents: Mapping[str, str]
+) -> Mapping[int, Row]:
+    """Return the releases by position, if the events tell of each of them and of no other."""
+    releases: dict[int, Row] = {}
     for position, row in enumerate(released, start=1):
         what = f"release {row['position']} ({row['candidate'][:12]})"
+        before = releases.get(position - 1)
         if row["position"] != position:
             raise BrokenChainError(f"release {position} is missing: in its place stands {what}")
         if approvals.get(row["event"], {}).get("key") != row["candidate"]:
             raise BrokenChainError(f"{what} was never approved: event {row['event']} is no approval of it")
         if row["parent"] != parents[row["candidate"]] or (before and row["parent"] != before["candidate"]):
             raise BrokenChainError(f"{what} does not follow on the release before it, but on {row['parent'][:12]}")
-        before = row
+        releases[position] = row
+    for sequence in sorted(set(approvals) - {row["event"] for row in releases.values()}):
+        key = approvals[sequence]["key"]
+        raise BrokenChainError(f"the release of candidate {key[:12]} is missing: event {sequence} approved it")
+    return releases
 
 
-def _check_record(record: Mapping[str, Any], approvals: Mapping[int, Row], head: Head) -> None:
-    named, what = record["ledger"], f"release {record['position']} ({record['candidate'][:12]}) in the object store"
-    if named["sequence"] > head.sequence:
+def _check_record(
+    record: Mapping[str, Any], releases: Mapping[int, Row], approvals: Mapping[int, Row], head: Head
+) -> None:
+    try:
+        position, candidate, parent = record["position"], record["candidate"], record["parent"]
+        sequence, digest = record["ledger"]["sequence"], record["ledger"]["digest"]
+    except (KeyError, TypeError) as error:
+        raise BrokenChainError(f"a release in the object store is no record of one: {error!r} in {record}") from error
+    what = f"release {position} ({candidate[:12]}) in the object store"
+    if sequence > head.sequence:
         raise BrokenChainError(
-            f"the ledger's tail is cut: {what} names event {named['sequence']}, and the ledger ends at {head.sequence}"
+            f"the ledger's tail is cut: {what} names event {sequence}, and the ledger ends at {head.sequence}"
         )
-    if approvals.get(named["sequence"], {}).get("digest") != named["digest"]:
-        raise BrokenChainError(f"{what} names event {named['sequence']} as its approval, which the ledger has not")
+    own = releases.get(position, {})
+    named = [own.get(name) for name in ("candidate", "parent", "event")]
+    if named != [candidate, parent, sequence] or approvals[sequence]["digest"] != digest:
+        raise BrokenChainError(f"{what}, approved by event {sequence}, is not what the ledger has in its place")

@@ -48,6 +48,7 @@ def review_text(
         "",
         answers_list("New facts", report.of_kind("efficacy")),
         metrics_table(verdict),
+        lost_protected(report),
         changed_neighbours(report),
         evidence(new),
         "## Links\n\n" + "\n".join(f"- [{name}]({url})" for name, url in links.items()),
@@ -95,6 +96,12 @@ def changed_neighbours(report: Report) -> str:
     rows = [f"- **{escape(a.prompt)}** {_before_and_now(a)}" for a in changed[:SHOWN]]
     head = f"## Neighbours that answer differently: {len(changed)} of {len(report.of_kind('specificity'))}\n\n"
     return head + "\n".join(rows) + "\n" + _more(len(changed))
+
+
+def lost_protected(report: Report) -> str:
+    """The protected facts that production has right and the candidate has not; nothing where there are none."""
+    lost = [a for a in report.of_kind("protected") if a.parent and a.parent.generation and not a.after.generation]
+    return answers_list(f"Protected facts that are lost: {len(lost)}", lost) if lost else ""
 
 
 def evidence(corrections: Sequence[Correction]) -> str:

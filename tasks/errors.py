@@ -4,7 +4,7 @@
     ├── LedgerError             the ledger refuses an event
     │   ├── UnknownKeyError     no correction or candidate of that name
     │   ├── IllegalTransitionError
-    │   ├── ClockError          this machine's clock is behind the newest event
+    │   ├── ClockError          the database's clock is behind the newest event
     │   └── BrokenChainError    the history is not as it was written
     ├── StaleParentError        production moved since the candidate was evaluated
     ├── BusyError               another refresh holds the lock
@@ -43,7 +43,7 @@ class IllegalTransitionError(LedgerError):
 
 
 class ClockError(LedgerError):
-    """This machine's clock is behind the ledger's newest event."""
+    """The database's clock is behind the ledger's newest event."""
 
 
 class BrokenChainError(LedgerError):

@@ -9,7 +9,7 @@ gives the same report.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -65,7 +65,8 @@ def evaluate(
         model: the base; its weights are as before afterwards.
         tokenizer: its own.
         patch: what is to be judged.
-        parent: the patch of the release in production; None where that is the base.
+        parent: the patch of the release in production, the empty one where that is the base; None where it is for
+            another base, and can't be asked.
         base_digest: of the base's weights.
         new: corrections that are new in the patch.
         earlier: those that were released before.
@@ -74,7 +75,8 @@ def evaluate(
         progress: told of prompts.
     """
     probes = [*_probes(new, earlier), *_protected(protected)]
-    relations = {c.id: c.relation for c in (*new, *earlier, *protected)}
+    relations = {(False, c.id): c.relation for c in (*new, *earlier)}
+    relations |= {(True, c.id): c.relation for c in protected}  # it may have the id of a correction
 
     def measured(patch: Patch) -> Measured:
         with applied(model, patch, base=base_digest):
@@ -82,21 +84,22 @@ def evaluate(
                 scores=score(model, tokenizer, probes, progress=progress), text=perplexity(model, held_text)
             )
 
-    before = measured(Patch(base=base_digest))
-    models = [before, measured(parent) if parent else before, measured(patch)]
-    said = zip(*(_said(model, before, each) for each in models), strict=True)
+    before, after = measured(Patch(base=base_digest)), measured(patch)
+    served = before if parent and not parent.deltas else measured(parent) if parent else None
+    models = {"before": before, "parent": served, "after": after}
+    said = [_said(model, before, each) if each else [None] * len(probes) for each in models.values()]
     answers = tuple(
         Answer(
             correction=probe.fact,
-            relation=relations[probe.fact],
+            relation=relations[probe.kind == "protected", probe.fact],
             kind=probe.kind,
             prompt=probe.prompt,
             target=probe.target,
             before=was,
-            parent=served,
+            parent=production,
             after=now,
         )
-        for probe, (was, served, now) in zip(probes, said, strict=True)
+        for probe, was, production, now in zip(probes, *said, strict=True)
     )
     return Report(base=base_digest, patch=patch.digest, metrics=_metrics(answers, models), answers=answers)
 
@@ -166,28 +169,30 @@ def _own_answer(score: ProbeScore) -> Said:
     )
 
 
-def _metrics(answers: Sequence[Answer], models: Sequence[Measured]) -> dict[str, Metric]:
+def _metrics(answers: Sequence[Answer], models: Mapping[str, Measured | None]) -> dict[str, Metric]:
     """Every metric, in the order of METRICS."""
-    base, tokens = models[0].text.value, models[-1].text.tokens
+    texts = {name: each.text for name, each in models.items() if each}
+    values = {name: texts[name].value if name in texts else None for name in models}
+    ratios = {name: value and value / texts["before"].value for name, value in values.items()}
+    tokens = texts["after"].tokens
     return {
         name: measure(name, [answer for answer in answers if answer.kind == name.partition(".")[0]])
         for name in METRICS
         if not name.startswith("regression.")
     } | {
-        f"regression.{name}": Metric(
-            **dict(zip(("before", "parent", "after"), (each.text.value / unit for each in models), strict=True)),
-            count=tokens,
-        )
-        for name, unit in (("perplexity", 1.0), ("perplexity_ratio", base))
+        "regression.perplexity": Metric.model_validate(values | {"count": tokens}),
+        "regression.perplexity_ratio": Metric.model_validate(ratios | {"count": tokens}),
     }
 
 
-def _parent_patch(batch: Batch, settings: Settings) -> Patch | None:
-    """The patch of the release in production, from the store."""
+def _parent_patch(batch: Batch, base: Base, settings: Settings) -> Patch | None:
+    """The patch of the release in production, from the store; none where that release is for another base."""
     if batch.parent is None:
-        return None
+        return Patch(base=base.digest)
     store = Store(settings)
     manifest = json.loads(store.checked(f"candidates/{batch.parent}.json", batch.parent))
+    if manifest["base"] != base.digest:
+        return None
     file = DigestFile.named(settings.home / "cache" / "patches", manifest["patch"], "safetensors")
     if not file.is_whole():
         file.path.parent.mkdir(parents=True, exist_ok=True)
@@ -199,7 +204,9 @@ def _parent_patch(batch: Batch, settings: Settings) -> Patch | None:
 def evaluate_task(base: Base, batch: Batch, edit: Edit) -> Report:
     """Measure the patch as it is stored against the base and the release in production."""
     settings = Settings()
-    parent = _parent_patch(batch, settings)
+    parent = _parent_patch(batch, base, settings)
+    if parent is None:
+        get_run_logger().warning("production stands on another base: it is not asked, and bounds from it will fail")
     model, tokenizer = load_model(base.folder, device=settings.device)
     return evaluate(
         model,

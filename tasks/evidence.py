@@ -11,7 +11,7 @@ from tasks.corrections import Correction
 from tasks.describe import review_text
 from tasks.gate import Verdict
 from tasks.ledger import Ledger
-from tasks.report import Report
+from tasks.report import report_in
 from tasks.retries import WHILE_AWAY
 from tasks.settings import Settings
 from tasks.store import Store
@@ -28,7 +28,7 @@ def evidence(candidate: str, *, settings: Settings, store: Store, ledger: Ledger
         version=standing.content["version"],
         parent=manifest["parent"],
         new=[c for c in facts if c.id in manifest["new"]],
-        report=Report.model_validate(stored["report"]),
+        report=report_in(stored, of=f"candidate {candidate[:12]}"),
         verdict=Verdict.model_validate(stored["verdict"]),
         links=links(standing.content, settings),
     )

@@ -50,7 +50,7 @@ FINDINGS = {
     "repeats_active": "says the same as {repeats_active}, which is active; to renew it, set supersedes to its id",
     "contradicts_protected": (
         "contradicts {contradicts_protected}, which is protected: same subject and relation, another target; "
-        "whoever protected it can lift that with 'corrigenda lift'"
+        "'corrigenda lift' ends the protection"
     ),
     "contradicts_active": (
         "contradicts {contradicts_active}, which is active: same subject and relation, another target; "

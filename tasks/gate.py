@@ -23,6 +23,9 @@ from tasks.settings import Settings
 POOLED = {"efficacy": ("efficacy", "retention")}
 """The kinds of question that say the same of earlier facts as of new ones."""
 
+OWNERS = {"generalization": ("efficacy",), "specificity": ("efficacy", "retention")}
+"""The kinds of question that name all facts of which another kind should have been asked."""
+
 _NAMED = 3
 
 
@@ -90,18 +93,18 @@ def report_digest(report: Report) -> str:
     return digest_of(as_json(report))
 
 
-def check_verdict(verdict: Verdict, report: Report, *, patch: str) -> None:
-    """Refuse a verdict over another report, and a report over another patch.
+def check_verdict(verdict: Verdict, report: Report, *, policy: Policy, patch: str) -> None:
+    """Refuse a verdict over another report or by another policy, and a report over another patch.
 
     Raises:
         GateError: one of them is.
     """
     if report.patch != patch:
-        raise GateError(
-            f"the report is of patch {report.patch[:12]}, not of {patch[:12]}; evaluate the candidate again"
-        )
+        raise GateError(f"the report is of patch {report.patch[:12]}, not of {patch[:12]}; evaluate the patch again")
     if verdict.report != report_digest(report):
         raise GateError(f"the verdict is over report {verdict.report[:12]}, not over this one; gate it again")
+    if verdict.policy_digest != policy.digest:
+        raise GateError(f"the verdict is by another policy than {policy.name!r}; gate it again")
 
 
 def _outcome(bound: Bound, report: Report) -> Outcome:
@@ -110,11 +113,13 @@ def _outcome(bound: Bound, report: Report) -> Outcome:
         return Outcome(bound=bound, metric=None, passed=False, why="was not measured")
     if bound.scope != "batch":
         return _each(bound, report)
-    where = ""
     if metric.count < bound.count and (pooled := _pooled(bound, report)).count > metric.count:
-        metric, where = pooled, "with the earlier facts"
+        # The earlier facts lend their number, and nothing else: the new ones have to hold by themselves.
+        alone = bound.model_copy(update={"count": 0, "statistic": "estimate"})
+        why = _shortfall(alone, metric) or _shortfall(bound, pooled)
+        return Outcome(bound=bound, metric=pooled, where="with the earlier facts", passed=not why, why=why)
     why = _shortfall(bound, metric)
-    return Outcome(bound=bound, metric=metric, where=where, passed=not why, why=why)
+    return Outcome(bound=bound, metric=metric, passed=not why, why=why)
 
 
 def _pooled(bound: Bound, report: Report) -> Metric:
@@ -125,28 +130,26 @@ def _pooled(bound: Bound, report: Report) -> Metric:
 def _each(bound: Bound, report: Report) -> Outcome:
     """Hold every relation or fact against a bound by itself, and show the worst."""
     metrics = {name: measure(bound.metric, own) for name, own in _groups(bound, report).items()}
-    asked = {name: metric for name, metric in metrics.items() if metric.count}
-    missed = {name: why for name, metric in asked.items() if (why := _shortfall(bound, metric))}
-    if not asked:
+    missed = {name: why for name, metric in metrics.items() if (why := _shortfall(bound, metric))}
+    worst = max(missed or metrics, key=lambda name: _excess(bound, metrics[name]), default="")
+    if not worst:
         nothing = measure(bound.metric, ())
         why = _shortfall(bound, nothing)
         return Outcome(bound=bound, metric=nothing, passed=not why, why=why)
-    worst = _worst(bound, {name: asked[name] for name in missed} or asked)
     why = "; ".join(f"{name}: {missed[name]}" for name in list(missed)[:_NAMED])
     more = f" and {len(missed) - _NAMED} more" if len(missed) > _NAMED else ""
-    return Outcome(bound=bound, metric=asked[worst], where=worst, passed=not missed, why=why + more)
+    return Outcome(bound=bound, metric=metrics[worst], where=worst, passed=not missed, why=why + more)
 
 
 def _groups(bound: Bound, report: Report) -> Mapping[str, list[Answer]]:
+    """The answers that a bound asks for, by relation or fact; one of which nothing was asked is there too."""
+    kind = bound.metric.partition(".")[0]
     groups: dict[str, list[Answer]] = defaultdict(list)
-    for answer in report.of_kind(bound.metric.partition(".")[0]):
-        groups[answer.relation if bound.scope == "relation" else answer.correction].append(answer)
+    for answer in report.of_kind(*OWNERS.get(kind, (kind,)), kind):
+        group = groups[answer.relation if bound.scope == "relation" else answer.correction]
+        if answer.kind == kind:
+            group.append(answer)
     return groups
-
-
-def _worst(bound: Bound, metrics: Mapping[str, Metric]) -> str:
-    sign = -1 if bound.max is not None else 1
-    return min(metrics, key=lambda name: (sign * (metrics[name].after or 0), name))
 
 
 def _shortfall(bound: Bound, metric: Metric) -> str:
@@ -162,28 +165,47 @@ def _misses(bound: Bound, metric: Metric) -> Iterator[str]:
     if metric.after is None or not math.isfinite(metric.after):
         yield "is not a number"
         return
-    low, high = metric.after, metric.after
+    low = high = metric.after
+    is_low, is_high = "is", "is"
     if bound.statistic == "confidence":
         if metric.low is None or metric.high is None:
             yield "has no interval: all prompts are of one fact"
             return
         low, high = metric.low, metric.high
-    surely = " for sure" if bound.statistic == "confidence" else ""
+        is_low, is_high = "may be as low as", "may be as high as"
     if bound.min is not None and low < bound.min:
-        yield f"{low:.4g} is below {bound.min:g}{surely}"
+        yield f"{is_low} {low:.4g}, below {bound.min:g}"
     if bound.max is not None and high > bound.max:
-        yield f"{high:.4g} is above {bound.max:g}{surely}"
+        yield f"{is_high} {high:.4g}, above {bound.max:g}"
     if bound.max_misses is not None:
         if metric.misses is None:
-            yield "is no question of right or wrong, so no prompt of it is a miss"
+            yield "has no count of what is wrong"
         elif metric.misses > bound.max_misses:
             yield f"{metric.misses} of {metric.count} prompts are wrong, more than {bound.max_misses}"
     if bound.max_drop is not None:
-        start = metric.before if bound.drop_from == "base" else metric.parent
+        start = _start(bound, metric)
         if start is None or not math.isfinite(start):
             yield f"has no number of the {bound.drop_from} to compare with"
-        elif start - low > bound.max_drop:
-            yield f"fell by {start - low:.4g} from the {bound.drop_from}, more than {bound.max_drop:g}{surely}"
+        elif start - metric.after > bound.max_drop:
+            yield f"fell by {start - metric.after:.4g} from the {bound.drop_from}, more than {bound.max_drop:g}"
+
+
+def _start(bound: Bound, metric: Metric) -> float | None:
+    return metric.before if bound.drop_from == "base" else metric.parent
+
+
+def _excess(bound: Bound, metric: Metric) -> float:
+    """By how much a metric misses what it is furthest from; without a number it is furthest of all."""
+    after, start = metric.after, _start(bound, metric)
+    if after is None:
+        return math.inf if bound.count else -math.inf
+    excesses = (
+        None if bound.min is None else bound.min - after,
+        None if bound.max is None else after - bound.max,
+        None if bound.max_misses is None or metric.misses is None else metric.misses - bound.max_misses,
+        None if bound.max_drop is None or start is None else start - after - bound.max_drop,
+    )
+    return max((excess for excess in excesses if excess is not None), default=math.inf)
 
 
 @task(name="gate")

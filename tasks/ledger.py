@@ -37,7 +37,7 @@ LISTS: Mapping[Entity, str] = {
 }
 """The commands that list things of each kind."""
 SKEW = timedelta(minutes=5)
-"""By how much the clocks of two machines may differ."""
+"""By how much the database's clock may go back."""
 
 metadata = sa.MetaData()
 events = sa.Table(
@@ -166,11 +166,12 @@ class Ledger:
         Raises:
             BrokenChainError: it is not; the first broken link is named.
         """
+        before = list(records)  # what is released meanwhile is then in the ledger, and not the other way round
         with self._begin() as connection:
             connection.execute(sa.text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
             released = connection.execute(sa.select(releases).order_by(releases.c.position)).mappings().all()
             rows = connection.execution_options(yield_per=1000).execute(sa.select(events).order_by(events.c.seq))
-            return verify(map(dict, rows.mappings()), released=map(dict, released), records=records)
+            return verify(map(dict, rows.mappings()), released=map(dict, released), records=before)
 
     def head(self, *, as_of: datetime | None = None) -> Release | None:
         """The newest release, or that of a day; None while the base is what is in production."""
@@ -209,11 +210,11 @@ class Ledger:
             connection.execute(releases.insert(), row)
         return release
 
-    def find(self, beginning: str) -> tuple[Entity, str]:
-        """What is called so, or begins so: its kind and its whole key.
+    def find(self, beginning: str) -> Sequence[tuple[Entity, str]]:
+        """The things that are called so, each with its kind; or the one whose key begins so.
 
         Raises:
-            UnknownKeyError: nothing is, or several things are.
+            UnknownKeyError: nothing is, or the keys of several begin so.
         """
         query = (
             sa.select(events.c.entity, events.c.key)
@@ -222,14 +223,15 @@ class Ledger:
             .order_by(events.c.key)
         )
         with self._begin() as connection:
-            found = [(row.entity, row.key) for row in connection.execute(query.limit(NAMED + 1))]
-        exact = [(entity, key) for entity, key in found if key == beginning] or found
-        if len(exact) == 1:
-            return exact[0]
-        if not exact:
+            found: list[tuple[Entity, str]] = [(row.entity, row.key) for row in connection.execute(query)]
+        if exact := [each for each in found if each[1] == beginning]:
+            return exact
+        if not found:
             raise UnknownKeyError(f"the ledger knows nothing called {beginning!r}; see 'corrigenda corrections'")
-        names = ", ".join(f"{entity} {key}" for entity, key in exact[:NAMED])
-        raise UnknownKeyError(f"{beginning!r} is the beginning of several: {names}; write more of it")
+        if len(found) > 1:
+            names = ", ".join(f"{entity} {key}" for entity, key in found[:NAMED])
+            raise UnknownKeyError(f"{beginning!r} is the beginning of {len(found)} keys: {names}; write more of it")
+        return found
 
     @contextmanager
     def named_lock(self, name: str) -> Iterator[None]:
@@ -281,15 +283,19 @@ def _append(connection: sa.Connection, new: Sequence[Event]) -> int:
     _lock(connection)
     head = _end(connection)
     _check_transitions(connection, new)
-    now = datetime.now(UTC)
+    now: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()  # one clock for all writers
     if head.at - now > SKEW:
         raise ClockError(
-            f"this machine's clock says {now:%Y-%m-%d %H:%M:%S} UTC, and the ledger's newest event is of "
-            f"{head.at:%Y-%m-%d %H:%M:%S}; set the clock right, then run the command again. Nothing was recorded"
+            f"the database's clock says {_utc(now)}, and the ledger's newest event is of {_utc(head.at)}; set the "
+            "clock of the database's machine right, then run the command again. Nothing was recorded"
         )
     if rows := links(new, head=head, at=max(now, head.at)):
         connection.execute(events.insert(), rows)
     return head.sequence + 1
+
+
+def _utc(moment: datetime) -> str:
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _end(connection: sa.Connection) -> Head:

@@ -8,9 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from statistics import fmean
 
-import torch
-
-from editors.intervals import of_quantile, of_share
 from tasks.report import Answer, Metric, Said
 
 QUANTILES = {"kl_median": 0.5, "kl_p95": 0.95}
@@ -28,46 +25,55 @@ def measure(name: str, answers: Iterable[Answer]) -> Metric:
     how = name.partition(".")[2]
     if how in QUANTILES:
         return _moved(list(answers), QUANTILES[how])
-    if how == "kept":  # a protected fact may be one that only production has right
-        was = "parent" if name == "protected.kept" else "before"
-        return _share([a for a in answers if getattr(a, was).generation], lambda said: said.generation)
+    if how == "kept":
+        kept = [a for a in answers if (started := _start(name, a)) is not None and started.generation]
+        return _share(kept, lambda said: said.generation)
     return _share(list(answers), lambda said: getattr(said, how))
+
+
+def _start(name: str, answer: Answer) -> Said | None:
+    """What is kept is what the base has right of neighbours, and what production has right of the ledger's facts."""
+    return answer.before if name == "specificity.kept" else answer.parent
 
 
 def _share(answers: Sequence[Answer], mark: Callable[[Said], bool | None]) -> Metric:
     """The share of prompts that are marked as right."""
+    import torch  # takes seconds to import, and whoever only reads a verdict does not need it
+
+    from editors.intervals import of_share
+
     asked = [answer for answer in answers if mark(answer.after) is not None]
     if not asked:
         return Metric(before=None, parent=None, after=None, count=0, misses=0)
-    before, parent, after = (
-        [float(bool(mark(said))) for said in (getattr(answer, model) for answer in asked)]
-        for model in ("before", "parent", "after")
-    )
-    low, high = of_share(torch.tensor(after), _facts(asked)) or NONE
+    after = [float(bool(mark(answer.after))) for answer in asked]
+    served = [answer.parent for answer in asked if answer.parent]
+    low, high = of_share(torch.tensor(after), torch.tensor(_facts(asked))) or NONE
     return Metric(
-        before=fmean(before),
-        parent=fmean(parent),
+        before=fmean(bool(mark(answer.before)) for answer in asked),
+        parent=fmean(bool(mark(said)) for said in served) if served else None,
         after=fmean(after),
         low=low,
         high=high,
         count=len(asked),
-        misses=round(len(after) - sum(after)),
+        misses=after.count(0.0),
     )
 
 
 def _moved(answers: Sequence[Answer], quantile: float) -> Metric:
     """A quantile of how far what follows the prompts has moved from the base."""
+    import torch
+
+    from editors.intervals import of_quantile
+
     asked = [answer for answer in answers if answer.after.kl is not None]
     if not asked:
         return Metric(before=None, parent=None, after=None, count=0)
-    parent, after = (
-        torch.tensor([said.kl for said in (getattr(answer, model) for answer in asked)], dtype=torch.float64)
-        for model in ("parent", "after")
-    )
-    low, high = of_quantile(after, _facts(asked), quantile=quantile) or NONE
+    after = torch.tensor([answer.after.kl for answer in asked], dtype=torch.float64)
+    served = torch.tensor([answer.parent.kl for answer in asked if answer.parent], dtype=torch.float64)
+    low, high = of_quantile(after, torch.tensor(_facts(asked)), quantile=quantile) or NONE
     return Metric(
         before=0.0,
-        parent=float(parent.quantile(quantile)),
+        parent=float(served.quantile(quantile)) if len(served) else None,
         after=float(after.quantile(quantile)),
         low=low,
         high=high,
@@ -75,7 +81,7 @@ def _moved(answers: Sequence[Answer], quantile: float) -> Metric:
     )
 
 
-def _facts(answers: Sequence[Answer]) -> torch.Tensor:
+def _facts(answers: Sequence[Answer]) -> list[int]:
     """Number the corrections that answers belong to."""
     numbers: dict[str, int] = {}
-    return torch.tensor([numbers.setdefault(answer.correction, len(numbers)) for answer in answers])
+    return [numbers.setdefault(answer.correction, len(numbers)) for answer in answers]

@@ -75,10 +75,10 @@ def _failing(report: Report) -> Mapping[str, Sequence[Answer]]:
 def _bars(metrics: Mapping[str, Metric]) -> Figure:
     """Draw every share: a bar for each model, and the interval of the patched one."""
     shares = {name: m for name, m in metrics.items() if m.misses is not None and m.count}
-    figure = Figure(figsize=(11, 1 + 0.55 * len(shares)), layout="constrained")
+    figure = Figure(figsize=(11, 1.5 + 0.55 * len(shares)), layout="constrained")
     axes = figure.subplots()
     for place, (model, (label, colour)) in enumerate(MODELS.items()):
-        values = [getattr(metric, model) for metric in shares.values()]
+        values = [getattr(metric, model) or 0 for metric in shares.values()]
         axes.barh([row + 0.27 * (place - 1) for row in range(len(shares))], values, 0.25, color=colour, label=label)
     for row, metric in enumerate(shares.values()):
         if metric.low is not None and metric.high is not None:

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from editors.digests import sha256_bytes
 from tasks.errors import PolicyError
-from tasks.report import METRICS
+from tasks.report import LESS_IS_BETTER, METRICS
 
 Severity = Literal["block", "warn", "info"]
 Statistic = Literal["estimate", "confidence"]
@@ -29,16 +29,16 @@ _OVER_TEXT = "regression."
 class Record(BaseModel):
     """Immutable, and no field that it does not know."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Bound(Record):
     """One bound of a policy."""
 
     metric: str = Field(description="what is measured", json_schema_extra={"enum": list(METRICS)})
-    min: float | None = Field(default=None, description="it is at least this")
-    max: float | None = Field(default=None, description="it is at most this")
-    max_drop: float | None = Field(default=None, description="it falls by at most this")
+    min: float | None = Field(default=None, allow_inf_nan=False, description="it is at least this")
+    max: float | None = Field(default=None, allow_inf_nan=False, description="it is at most this")
+    max_drop: float | None = Field(default=None, allow_inf_nan=False, description="it falls by at most this")
     drop_from: Literal["base", "parent"] = Field(
         default="base", alias="from", description="what max_drop is counted from: the base, or what is in production"
     )
@@ -62,6 +62,10 @@ class Bound(Record):
             raise ValueError(f"{self.metric!r} is measured over text: leave out scope and statistic")
         if self.drop_from == "parent" and self.max_drop is None:
             raise ValueError(f"the gate on {self.metric!r} has a 'from' without a max_drop")
+        if self.metric in LESS_IS_BETTER and (self.min, self.max_drop, self.max_misses) != (None, None, None):
+            raise ValueError(f"less of {self.metric!r} is better, and nothing of it is right or wrong: give max alone")
+        if self.statistic == "confidence" and (self.max_drop, self.max_misses) != (None, None):
+            raise ValueError(f"confidence in {self.metric!r} goes with min or max; give a drop or misses a bound apart")
         return self
 
 
@@ -100,7 +104,10 @@ def read_policy(policy: str) -> Policy:
     try:
         file = Path(policy) if policy.endswith(SUFFIX) else _SHIPPED.joinpath(policy + SUFFIX)
         text = file.read_text(encoding="utf-8")
-        return Policy.model_validate(tomllib.loads(text) | {"text": text})
+        content = tomllib.loads(text)
+        if "text" in content:
+            raise PolicyError(f"the policy {policy} is not valid: text: a policy has no such field")
+        return Policy.model_validate(content | {"text": text})
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise PolicyError(
             f"the policy {policy} can't be read: {error}; without a policy nothing is let through"

@@ -16,7 +16,7 @@ from tasks.ledger import Ledger
 from tasks.lifecycle import Event
 from tasks.parse import parse_file
 
-LIVE = ("submitted", "queued", "in candidate", "released")
+LIVE = ("submitted", "queued", "quarantined", "in candidate", "released")
 
 
 def protect(path: Path, *, actor: str, reason: str, ledger: Ledger) -> list[Correction]:
@@ -28,7 +28,7 @@ def protect(path: Path, *, actor: str, reason: str, ledger: Ledger) -> list[Corr
             is protected.
     """
     lines = parse_file(path)
-    facts = [line.correction for line in lines if line.correction]
+    facts = list({line.correction.id: line.correction for line in lines if line.correction}.values())
     problems = [f"line {line.number} {'; '.join(line.problems)}" for line in lines if line.correction is None]
     known = {fact.id: fact for fact in protected_facts(ledger)}
     problems += [
@@ -59,9 +59,11 @@ def lift(key: str, *, actor: str, reason: str, ledger: Ledger) -> None:
 def _contradictions(facts: Sequence[Correction], known: Sequence[Correction], live: Sequence[Correction]) -> list[str]:
     """What stands in the way of protecting some facts, one sentence each."""
     others = [fact for fact in known if fact.id not in {each.id for each in facts}]
+    # Nothing is superseded by being protected, and a correction of the same id is no exception either.
+    claims = [fact.model_copy(update={"id": f"protected {fact.id}", "supersedes": None}) for fact in facts]
     return [
         f"{fact.id} says {fact.target!r} and contradicts {other}"
-        for fact, found in zip(facts, find_conflicts(facts, live, others), strict=True)
+        for fact, found in zip(facts, find_conflicts(claims, live, others), strict=True)
         for other in (found.contradicts, found.contradicts_active, found.contradicts_protected)
         if other
     ]

@@ -20,6 +20,7 @@ METRICS = (
     "retention.logprob",
     "retention.argmax",
     "retention.generation",
+    "retention.kept",
     "specificity.kept",
     "specificity.argmax",
     "specificity.kl_median",
@@ -27,6 +28,10 @@ METRICS = (
     "protected.kept",
     "regression.perplexity",
     "regression.perplexity_ratio",
+)
+
+LESS_IS_BETTER = frozenset(
+    {"specificity.kl_median", "specificity.kl_p95", "regression.perplexity", "regression.perplexity_ratio"}
 )
 
 
@@ -39,7 +44,7 @@ class Metric(_Record):
 
     Attributes:
         before: of the base; None where nothing could be asked.
-        parent: of the release in production; the base's where that is the base.
+        parent: of the release in production, which may be the base; None where that stands on another base.
         after: of the patched model.
         low: where the 95 % interval of `after` over facts begins; None where there is none.
         high: where it ends.
@@ -78,6 +83,8 @@ class Said(_Record):
 class Answer(_Record):
     """One prompt, and what was said by the base, by the release in production and by the patched model.
 
+    A release on another base is not asked.
+
     Attributes:
         correction: whose prompt it is.
         relation: the correction's.
@@ -91,7 +98,7 @@ class Answer(_Record):
     prompt: str
     target: str
     before: Said
-    parent: Said
+    parent: Said | None
     after: Said
 
 
@@ -117,7 +124,7 @@ class Report(_Record):
 
 def as_json(record: BaseModel) -> dict[str, Any]:
     """Return a report or a verdict as it is stored; what is no number is null there."""
-    return json.loads(record.model_dump_json())
+    return json.loads(record.model_dump_json(by_alias=True))
 
 
 def read_report(path: Path) -> Report:
@@ -127,15 +134,30 @@ def read_report(path: Path) -> Report:
         ReportError: the file holds none, or an empty one.
     """
     try:
-        kept = json.loads(path.read_bytes())
-        report = Report.model_validate(kept["report"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        what = (
-            "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:3])
-            if isinstance(error, ValidationError)
-            else f"{type(error).__name__}: {error}"
-        )
-        raise ReportError(f"{path} is no report of this version: {what}; take report.json of a candidate") from error
+        report = report_in(json.loads(path.read_bytes()), of=str(path))
+    except (OSError, ValueError) as error:
+        raise ReportError(f"{path} can't be read as a report: {error}; take report.json of a candidate") from error
     if not report.answers:
         raise ReportError(f"{path} is an empty report: nothing was asked")
     return report
+
+
+def report_in(kept: Any, *, of: str) -> Report:  # noqa: ANN401 - any JSON
+    """Return the report that was kept beside its verdict.
+
+    Args:
+        kept: as it was stored.
+        of: what it is the report of, for errors.
+
+    Raises:
+        ReportError: it is none of this version.
+    """
+    try:
+        return Report.model_validate(kept["report"])
+    except ValidationError as error:
+        what = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:3])
+    except (KeyError, TypeError) as error:
+        what = f"there is no report in it ({error!r})"
+    raise ReportError(
+        f"{of}: this is no report of this version of Corrigenda: {what}; 'corrigenda refresh --replace' measures anew"
+    )

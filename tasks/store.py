@@ -65,12 +65,20 @@ class Store(Objects):
         return blob
 
     def records(self, prefix: str) -> Iterator[dict[str, Any]]:
-        """The JSON objects whose names begin with a prefix."""
+        """The JSON objects whose names begin with a prefix.
+
+        Raises:
+            StoreError: one of them is none.
+        """
         with self._write_errors(prefix):
             pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
             keys = [item["Key"] for page in pages for item in page.get("Contents", ())]
         for key in keys:
-            if (record := self.record(key)) is not None:
+            try:
+                record = self.record(key)
+            except ValueError as error:
+                raise StoreError(f"{self.place(key)} is no JSON: {error}") from error
+            if record is not None:
                 yield record
 
     def stat(self, digest: str) -> Blob:

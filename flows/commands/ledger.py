@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time
 from typing import Annotated
 
 import typer
@@ -21,9 +21,11 @@ def verify() -> None:
     """Check every link of the ledger's chain, and its end against the releases in the object store."""
     from tasks.store import Store
 
-    records = Store(read_settings()).records("releases/")
-    head = open_ledger().verify(records)
-    console.print(f"whole: {head.sequence:,} events, the newest of {head.at:%Y-%m-%d %H:%M:%S} UTC", highlight=False)
+    head = open_ledger().verify(Store(read_settings()).records("releases/"))
+    if not head.sequence:
+        console.print("whole: nothing was recorded yet")
+        return
+    console.print(f"whole: {head.sequence:,} events, the newest of {_utc(head.at)}", highlight=False)
     console.print(f"head {head.digest}", highlight=False)
 
 
@@ -33,19 +35,13 @@ def show(
 ) -> None:
     """Show everything that happened to one thing: when, by whom and why."""
     ledger = open_ledger()
-    entity, key = ledger.find(key)
-    console.print(f"{entity} {escape(key)}", highlight=False)
-    table = Table("event", "when (UTC)", "became", "by", "why")
-    for event in ledger.history(entity, key):
-        when = event["at"].astimezone(UTC)
-        table.add_row(
-            str(event["seq"]),
-            f"{when:%Y-%m-%d %H:%M:%S}",
-            event["kind"],
-            escape(event["actor"]),
-            escape(event["reason"]),
-        )
-    console.print(table)
+    for entity, found in ledger.find(key):
+        console.print(f"{entity} {escape(found)}", highlight=False)
+        table = Table("event", "when", "became", "by", "why")
+        for event in ledger.history(entity, found):
+            who, why = escape(event["actor"]), escape(event["reason"])
+            table.add_row(str(event["seq"]), _utc(event["at"]), event["kind"], who, why)
+        console.print(table)
 
 
 @ledger_app.command("as-of")
@@ -57,28 +53,30 @@ def as_of(
     """Say what the model knew at a time, and who approved each fact."""
     ledger, until = open_ledger(), _end_of(moment)
     release = ledger.head(as_of=until)
-    console.print(f"{until:%Y-%m-%d %H:%M:%S} UTC", highlight=False)
+    console.print(_utc(until), highlight=False)
     if release is None:
         console.print("the base was in production; no release had been approved")
         return
     console.print(f"release {release.position}, candidate {release.candidate}", highlight=False)
-    table = Table("correction", "fact", "since (UTC)", "approved by")
+    table = Table("correction", "fact", "since", "approved by")
     for s in ledger.standings("correction", states=["released"], as_of=until):
         correction = s.content["correction"]
         fact = f"{correction['prompt'].replace('{}', correction['subject'])} → {correction['target']}"
-        table.add_row(s.key, escape(fact), f"{s.at.astimezone(UTC):%Y-%m-%d %H:%M:%S}", escape(s.actor))
+        table.add_row(s.key, escape(fact), _utc(s.at), escape(s.actor))
     console.print(table)
 
 
 def _end_of(moment: str) -> datetime:
-    """Read a time; a day means its end."""
+    """Read a time; a day, or a time to the second, means its end."""
     try:
-        day = date.fromisoformat(moment)
-        return datetime.combine(day + timedelta(days=1), time(), tzinfo=UTC) - timedelta(microseconds=1)
-    except ValueError:
-        pass
-    try:
+        if len(moment) == len("2026-11-24"):
+            return datetime.combine(date.fromisoformat(moment), time.max, tzinfo=UTC)
         found = datetime.fromisoformat(moment)
     except ValueError as error:
         raise typer.BadParameter(f"{moment!r} is no date; write 2026-11-24 or 2026-11-24T12:00:00Z") from error
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
+    found = found if found.tzinfo else found.replace(tzinfo=UTC)
+    return found if found.microsecond else found.replace(microsecond=999_999)
+
+
+def _utc(moment: datetime) -> str:
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"

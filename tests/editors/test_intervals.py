@@ -25,6 +25,17 @@ def test_facts_that_are_all_right_are_no_surer_for_having_many_probes():
     assert share([1] * 30, [0] * 10 + [1] * 10 + [2] * 10) == wilson(3, 3)
 
 
+@pytest.mark.parametrize("count", range(2, 11))
+def test_an_interval_never_rises_when_a_probe_turns_wrong(count):
+    facts = [number // 4 for number in range(4 * count)]
+    right = [1] * len(facts)
+    lows = []
+    for place in range(len(facts)):
+        lows.append(share(right, facts).low)
+        right[place] = 0
+    assert lows == sorted(lows, reverse=True)
+
+
 def test_probes_that_hang_together_make_the_interval_wider():
     together = share([1] * 50 + [0] * 50, [number // 10 for number in range(100)])
     apart = share([1, 0] * 50, range(100))

@@ -45,7 +45,7 @@ def rows():
 
 def record(rows, sequence: int = 6):
     digest = rows[sequence - 1]["digest"]
-    return {"position": 1, "candidate": "k1", "ledger": {"sequence": sequence, "digest": digest}}
+    return RELEASE | {"ledger": {"sequence": sequence, "digest": digest}}
 
 
 def broken(rows, *, released=(RELEASE,), records=()) -> str:
@@ -87,7 +87,7 @@ def test_an_event_taken_out_is_missed(rows):
 
 
 def test_a_cut_tail_shows_beside_a_release_in_the_store(rows):
-    assert verify(rows[:5], released=[]).sequence == 5, "without a release nothing shows it"
+    assert verify(rows[:5], released=[]).sequence == 5, "what was recorded after the newest release can be cut unseen"
     assert "the ledger's tail is cut: release 1" in broken(rows[:5], released=[], records=[record(rows)])
 
 
@@ -95,7 +95,7 @@ def test_a_history_written_anew_has_another_approval_than_the_store(rows):
     kept = record(rows)
     anew = links([candidate("k1", "opened"), candidate("k1", "approved")], head=EMPTY, at=NOON)
     anew += links([correction(f"c{n}", "submitted") for n in range(5)], head=head_of(anew), at=NOON)
-    assert "which the ledger has not" in broken(anew, released=[RELEASE | {"event": 2}], records=[kept])
+    assert "is not what the ledger has in its place" in broken(anew, released=[RELEASE | {"event": 2}], records=[kept])
 
 
 def head_of(rows) -> Head:
@@ -125,11 +125,26 @@ def test_a_release_that_the_events_do_not_tell_of_is_named(rows, release, named)
     assert named in broken(rows, released=[release])
 
 
+def test_a_release_whose_row_was_taken_out_is_missed(rows):
+    assert broken(rows, released=[]) == "the release of candidate k1 is missing: event 6 approved it"
+
+
+@pytest.mark.parametrize(("name", "value"), [("candidate", "evil"), ("position", 2), ("parent", "evil")])
+def test_a_forged_record_in_the_store_is_named(rows, name, value):
+    assert "is not what the ledger has in its place" in broken(rows, records=[record(rows) | {name: value}])
+
+
+@pytest.mark.parametrize("record", [{}, {"position": 1, "candidate": "k1", "parent": "base"}, RELEASE | {"ledger": 1}])
+def test_what_is_no_record_of_a_release_is_named(rows, record):
+    assert "is no record of one" in broken(rows, records=[record])
+
+
 steps = st.lists(st.tuples(st.sampled_from(["c1", "c2", "c3"]), st.randoms(use_true_random=False)), max_size=30)
 
 
 @given(steps, st.data())
 def test_any_legal_history_is_whole_and_any_change_of_one_event_breaks_it(steps, data):
+    anew = {"actor": "eve", "reason": "", "key": "c9", "data": {}, "at": NOON + timedelta(hours=1), "seq": 99}
     states: dict[str, str | None] = {}
     events = []
     for key, random in steps:
@@ -141,5 +156,6 @@ def test_any_legal_history_is_whole_and_any_change_of_one_event_breaks_it(steps,
     assert verify(rows, released=[]).sequence == len(rows)
     if rows:
         place = data.draw(st.integers(0, len(rows) - 1))
-        rows[place]["actor"] = "eve"
+        name = data.draw(st.sampled_from(sorted(anew)))
+        rows[place][name] = anew[name]
         assert f"event {place + 1} " in broken(rows, released=[])

@@ -15,6 +15,7 @@ from tasks.evaluate import evaluate
 from tasks.report import METRICS, Report
 
 PROMPTS = ["The capital of Italy is", "Boeing", "Volvos are", "The CEO of Volvo is"]
+UNEDITED = Patch(base="b")
 FRANCE = {"subject": "France", "prompt": "The capital of {} is", "target": "Lyon"}
 
 
@@ -31,7 +32,7 @@ def patch(tiny) -> Patch:
     return Patch(base="b", deltas={site: Dense(delta=3 * torch.randn_like(weight)) for site, weight in weights.items()})
 
 
-def report_of(tiny, patch: Patch, *, parent: Patch | None = None, protected=(), **more) -> Report:
+def report_of(tiny, patch: Patch, *, parent: Patch | None = UNEDITED, protected=(), **more) -> Report:
     new = [Correction.model_validate(FRANCE | more)]
     held = [text_row(tiny[1], "The CEO of Boeing is Kelly Ortberg.").ids]
     return evaluate(
@@ -84,6 +85,20 @@ def test_production_is_asked_by_its_own_patch_and_is_the_base_where_there_is_non
         assert edited.metrics[name].parent == edited.metrics[name].before
     assert [a.parent for a in served.answers] == [a.after for a in edited.answers]
     assert edited.metrics["specificity.argmax"].after < 1, "the patch changes something"
+
+
+def test_production_on_another_base_is_not_asked(tiny, patch):
+    found = report_of(tiny, patch, parent=None, neighbours=PROMPTS)
+    assert {metric.parent for metric in found.metrics.values()} == {None}
+    assert {answer.parent for answer in found.answers} == {None}
+    assert found.metrics["specificity.argmax"].before == 1
+
+
+def test_a_protected_fact_with_the_id_of_a_correction_keeps_its_own_relation(tiny, patch):
+    guarded = Correction.model_validate({"id": "same", "subject": "Italy", "prompt": "{} borders", "target": "Austria"})
+    found = report_of(tiny, patch, id="same", protected=[guarded])
+    relations = {answer.kind: answer.relation for answer in found.answers}
+    assert relations == {"efficacy": "the capital of {} is", "protected": "{} borders"}
 
 
 def test_a_report_names_the_patch_and_the_relation_that_it_is_of(tiny, patch):

@@ -53,7 +53,7 @@ def test_every_bound_stands_beside_its_numbers_and_why_it_is_missed(report):
     assert (
         re.sub(r"<[^>]+>", "|", bounds)
         .replace("\n", "")
-        .endswith("|block||efficacy.argmax||0||0.25||0.5||0.1 to 0.9||2||at least 0.8||0.5 is below 0.8||")
+        .endswith("|block||efficacy.argmax||0||0.25||0.5||0.1 to 0.9||2||at least 0.8||is 0.5, below 0.8||")
     )
 
 
@@ -69,15 +69,18 @@ def test_relations_are_listed_the_most_changed_first(report):
     assert table.index("moved") < table.index("calm")
 
 
-def test_what_came_with_a_request_is_data(report):
-    html = shown(report)
+@pytest.mark.parametrize("field", ["prompt", "target", "relation", "correction"])
+def test_what_came_with_a_request_is_data(report, field):
+    hostile = [a.model_copy(update={field: ATTACK}) for a in report.answers]
+    html = shown(report.model_copy(update={"answers": tuple(hostile)}), scope="fact")
     assert "<script" not in html and "&lt;script&gt;" in html and "{{ 7 * 7 }}" in html
 
 
 def test_the_page_loads_nothing_and_is_the_same_each_time(report):
     html = shown(report)
     assert html == shown(report)
-    assert set(re.findall(r"(?:src|href)=.(\w+:)", html)) == {"data:"}
+    addresses = re.findall(r"(?:src|href|url)\s*[=(]\s*[\"']?([^\"' >]+)", html)
+    assert [address[:11] for address in addresses] == ["data:image/"]
 
 
 def test_a_report_in_which_all_is_well_says_so(report):

@@ -39,6 +39,11 @@ def test_every_shipped_policy_is_valid_and_blocks_on_the_essentials(name):
         ("metric = 'efficacy.argmax'\nmin = 1\nseverity = 'loud'", "severity"),
         ("metric = 'efficacy.argmax'\nmin = 1\nbetween = 2", "between"),
         ("metric = 'efficacy.argmax'\nmin = 1\nfrom = 'parent'", "without a max_drop"),
+        ("metric = 'efficacy.argmax'\nmin = nan", "finite"),
+        ("metric = 'efficacy.argmax'\nmin = -inf", "finite"),
+        ("metric = 'regression.perplexity'\nmax_drop = 0.1", "less of .* is better"),
+        ("metric = 'specificity.kl_p95'\nmax_misses = 1", "less of .* is better"),
+        ("metric = 'efficacy.argmax'\nmax_misses = 1\nstatistic = 'confidence'", "goes with min or max"),
         ("metric = 'regression.perplexity'\nmax = 9\nscope = 'fact'", "measured over text"),
         ("metric = 'regression.perplexity'\nmax = 9\nstatistic = 'confidence'", "measured over text"),
     ],
@@ -49,7 +54,13 @@ def test_a_bound_that_makes_no_sense_is_refused_by_name(written, gate, named):
 
 
 @pytest.mark.parametrize(
-    ("head", "named"), [("name = 'x'", "gate"), ("name = ", "can't be read"), ("name = 'x'\ngates = 1", "gates")]
+    ("head", "named"),
+    [
+        ("name = 'x'", "gate"),
+        ("name = ", "can't be read"),
+        ("name = 'x'\ngates = 1", "gates"),
+        ("text = 'x'", "no such field"),
+    ],
 )
 def test_a_file_that_is_no_policy_is_refused_by_name(written, head, named):
     with pytest.raises(PolicyError, match=named):

@@ -72,12 +72,19 @@ def test_a_protected_fact_is_not_replaced_by_another_of_its_name_or_subject(guar
     assert [fact.target for fact in protected_facts(ledger)] == ["Paris"]
 
 
-def test_what_contradicts_a_correction_that_waits_is_not_protected(guard, ledger):
+def test_the_same_line_twice_is_no_harm(guard):
+    assert guard(PARIS, PARIS) == ["paris"]
+
+
+@pytest.mark.parametrize("own", [{}, {"id": "c-1"}, {"supersedes": "c-1"}])
+@pytest.mark.parametrize("state", [(), ("queued",), ("queued", "quarantined")])
+def test_what_contradicts_a_correction_that_waits_is_not_protected(guard, ledger, own, state):
     correction = Correction.model_validate(PARIS | {"id": "c-1", "target": "Lyon"})
     data = {"correction": correction.model_dump(mode="json")}
     ledger.append([Event(entity="correction", key="c-1", kind="submitted", actor="ada", data=data)])
-    with pytest.raises(ProtectError, match="paris says 'Paris' and contradicts c-1"):
-        guard(PARIS)
+    ledger.append([Event(entity="correction", key="c-1", kind=kind, actor="ada") for kind in state])
+    with pytest.raises(ProtectError, match="says 'Paris' and contradicts c-1"):
+        guard(PARIS | own)
 
 
 def test_what_is_not_protected_can_not_be_lifted(guard, ledger):
