@@ -51,7 +51,7 @@ def test_protected_facts_are_asked_with_the_next_batch_until_they_are_lifted(gua
     ("facts", "named"),
     [
         ([BERN, PARIS | {"subject": ""}], "line 2 subject is empty"),
-        ([PARIS, PARIS | {"id": "lyon", "target": "Lyon"}], "lyon says 'Lyon' and contradicts paris"),
+        ([PARIS, PARIS | {"id": "lyon", "target": "Lyon"}], "lyon says 'Lyon' and contradicts protected paris"),
         ([BERN, BERN | {"target": "Zürich"}], "bern"),
     ],
 )
