@@ -256,8 +256,7 @@ def resolve(name: str, objects: Objects, *, candidate: bool, settings: ConsumerS
         )
     if release is not None and release["candidate"] != digest:
         raise AlteredError(f"releases/{digest}.json is the record of candidate {release['candidate']}")
-    manifest = json.loads(objects.checked(f"candidates/{digest}.json", digest))
-    return Version(candidate=digest, manifest=manifest, release=release)
+    return Version(candidate=digest, manifest=objects.manifest(digest), release=release)
 
 
 class Objects:
@@ -293,6 +292,14 @@ class Objects:
         with self._errors(key):
             body = self._open(key)
             return None if body is None else body.read()
+
+    def manifest(self, candidate: str) -> dict[str, Any]:
+        """The manifest of a candidate, which is named by its digest.
+
+        Raises:
+            AlteredError: it is missing, or hashes to something else.
+        """
+        return json.loads(self.checked(f"candidates/{candidate}.json", candidate))
 
     def get(self, digest: str) -> bytes:
         """The blob with this sha256.

@@ -18,10 +18,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-LEVEL = 0.95
-_NORMAL = 1.959963984540054  # the normal quantile of (1 + LEVEL) / 2
-_DRAWS = 1000
-_SEED = 0
+ENDS = (0.025, 0.975)
+"""The percentiles at which a 95 % interval ends."""
+
+_NORMAL = 1.959963984540054  # the normal quantile of the upper end
 _HELD = 1 << 22  # weights held at once: 32 MB
 
 
@@ -30,6 +30,21 @@ class Interval(NamedTuple):
 
     low: float
     high: float
+
+
+def resamples(count: int, *, draws: int = 1000, seed: int = 0) -> Int[Tensor, "draws count"]:
+    """Return places of things drawn again with replacement, the same for the same seed."""
+    return torch.randint(count, (draws, count), generator=torch.Generator().manual_seed(seed))
+
+
+def times_drawn(drawn: Int[Tensor, "draws count"]) -> Float[Tensor, "draws count"]:
+    """Return how often each thing was drawn in each resample."""
+    return torch.zeros(drawn.shape, dtype=torch.float64).scatter_add_(1, drawn, torch.ones_like(drawn).double())
+
+
+def percentiles(estimates: Float[Tensor, " draws"]) -> Interval:
+    """Return the interval of what resamples amount to; those that amount to nothing, NaN, don't count."""
+    return Interval(*(float(estimates.nanquantile(end)) for end in ENDS))
 
 
 def wilson(right: float, count: int) -> Interval:
@@ -81,15 +96,12 @@ def _drawn(values: Tensor, facts: Tensor, *, quantile: float | None) -> Interval
         return None
     order = values.argsort()
     values, facts = values[order].double(), facts[order]
-    generator = torch.Generator().manual_seed(_SEED)
     found: list[Tensor] = []
-    for drawn in torch.randint(count, (_DRAWS, count), generator=generator).split(max(1, _HELD // len(values))):
-        times = torch.zeros(len(drawn), count, dtype=torch.float64)
-        weights = times.scatter_add(1, drawn, torch.ones_like(drawn, dtype=torch.float64))[:, facts]
+    for drawn in resamples(count).split(max(1, _HELD // len(values))):
+        weights = times_drawn(drawn)[:, facts]
         if quantile is None:
             found.append((weights * values).sum(1) / weights.sum(1))
         else:
             reached = weights.cumsum(1) >= quantile * weights.sum(1, keepdim=True)
             found.append(values[reached.int().argmax(1)])
-    estimates = torch.cat(found)
-    return Interval(float(estimates.quantile((1 - LEVEL) / 2)), float(estimates.quantile((1 + LEVEL) / 2)))
+    return percentiles(torch.cat(found))

@@ -26,14 +26,13 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from editors.expectation import divergence
+from editors.intervals import percentiles, resamples
 from editors.measuring import KINDS, Answer, Kind, Measured
 from editors.scoring import Weighed
 
 How = Literal["logprob", "argmax", "generation"]
 HOWS: tuple[How, ...] = ("logprob", "argmax", "generation")
 SCORE = "score"
-_DRAWS = 1000
-_SEED = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,8 +193,7 @@ def _score(how: How, shares: Sequence[Mapping[Kind, _Shares]], draws: Tensor) ->
 
 def _draws(records: int) -> Tensor:
     """Places of records: all of them first, then resampled with a fixed seed."""
-    generator = torch.Generator().manual_seed(_SEED)
-    return torch.cat([torch.arange(records)[None], torch.randint(records, (_DRAWS, records), generator=generator)])
+    return torch.cat([torch.arange(records)[None], resamples(records)])
 
 
 def _means(means: Float[Tensor, " records"], draws: Tensor) -> Float[Tensor, " draws"]:
@@ -211,5 +209,5 @@ def _estimate(drawn: Float[Tensor, " draws"]) -> Estimate | None:
     """The value over all records, which comes first, with the interval of the draws that have one."""
     if not bool(torch.isfinite(drawn[0])):
         return None
-    low, high = (float(drawn[1:].nanquantile(share)) for share in (0.025, 0.975))
+    low, high = percentiles(drawn[1:])
     return Estimate(value=float(drawn[0]), low=low, high=high)

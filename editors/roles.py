@@ -18,13 +18,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from editors.errors import InvalidConfigError
+from editors.intervals import ENDS, resamples, times_drawn
 from editors.restoring import KINDS
 from editors.tracing import Trace
 
 ROLES = ("first subject token", "middle", "last subject token", "first token after", "further", "last token")
 
 _RESAMPLES = 2000
-_INTERVAL = (0.025, 0.975)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +94,7 @@ def average(traces: Sequence[Trace], *, seed: int = 0) -> AverageTrace:
     if not traces:
         raise InvalidConfigError("there is no trace to average; the model knows none of the facts, so give others")
     per_fact = {kind: torch.stack([by_role(trace, kind) for trace in traces]) for kind in KINDS}
-    drawn = _resamples(len(traces), seed)
+    drawn = times_drawn(resamples(len(traces), draws=_RESAMPLES, seed=seed))
     return AverageTrace(
         facts=len(traces),
         counts=tuple(int(count) for count in (~per_fact["hidden"][:, :, 0].isnan()).sum(0)),
@@ -114,16 +114,9 @@ def by_role(trace: Trace, kind: str) -> Float[Tensor, "roles layers"]:
     return torch.stack([effects[role == place].nanmean(0) for place in range(len(ROLES))])
 
 
-def _resamples(facts: int, seed: int) -> Float[Tensor, "resamples facts"]:
-    """Return how often each fact is drawn in each resample."""
-    generator = torch.Generator().manual_seed(seed)
-    drawn = torch.randint(facts, (_RESAMPLES, facts), generator=generator)
-    return torch.zeros(_RESAMPLES, facts, dtype=torch.float64).scatter_add_(1, drawn, torch.ones_like(drawn).double())
-
-
 def _with_interval(values: Float[Tensor, "facts roles layers"], drawn: Float[Tensor, "resamples facts"]) -> RoleEffects:
     present = (~values.isnan()).double()
     totals = torch.einsum("rf,fml->rml", drawn, values.nan_to_num())
     means = totals / torch.einsum("rf,fml->rml", drawn, present)  # NaN where a resample has no fact with the role
-    low, high = means.nanquantile(torch.tensor(_INTERVAL, dtype=torch.float64), dim=0)
+    low, high = means.nanquantile(torch.tensor(ENDS, dtype=torch.float64), dim=0)
     return RoleEffects(mean=values.nanmean(0), low=low, high=high)

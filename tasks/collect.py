@@ -14,7 +14,7 @@ from prefect import task
 from pydantic import BaseModel, ConfigDict
 
 from tasks.corrections import Correction
-from tasks.ledger import Ledger
+from tasks.ledger import Ledger, Standing
 from tasks.lifecycle import Event
 from tasks.retries import WHILE_AWAY
 from tasks.settings import Settings
@@ -67,13 +67,16 @@ def collect(ledger: Ledger, *, now: datetime, limit: int) -> Batch:
 
 def corrections_in(ledger: Ledger, *states: str) -> list[Correction]:
     """The corrections that stand in one of some states, oldest first."""
-    return [Correction.model_validate(s.content["correction"]) for s in ledger.standings("correction", states=states)]
+    return _contents(ledger.standings("correction", states=states))
 
 
 def protected_facts(ledger: Ledger) -> list[Correction]:
     """The facts that must stay as they are, oldest first."""
-    standings = ledger.standings("protected", states=["protected"])
-    return [Correction.model_validate(s.content["correction"]) for s in standings]
+    return _contents(ledger.standings("protected", states=["protected"]))
+
+
+def _contents(standings: Sequence[Standing]) -> list[Correction]:
+    return [Correction.model_validate(standing.content["correction"]) for standing in standings]
 
 
 def events_for(corrections: Sequence[Correction], kind: str, *, actor: str, reason: str = "") -> list[Event]:

@@ -120,14 +120,10 @@ def _more(total: int) -> str:
 
 
 def _row(outcome: Outcome) -> str:
-    said = (
-        "pass" if outcome.passed else f"**{'fail' if outcome.bound.severity == 'block' else outcome.bound.severity}**"
-    )
+    said = "pass" if outcome.passed else f"**{'fail' if outcome.word == 'block' else outcome.word}**"
     where = f" ({escape(outcome.where)})" if outcome.where else ""
-    asked = outcome.metric.count if outcome.metric else 0
-    return (
-        f"| {said} | {outcome.bound.metric}{where} | {numbers(outcome.metric)} | {in_words(outcome.bound)} | {asked} |"
-    )
+    told = f"{numbers(outcome.metric)} | {in_words(outcome.bound)} | {outcome.count}"
+    return f"| {said} | {outcome.bound.metric}{where} | {told} |"
 
 
 def _before_and_now(answer: Answer) -> str:

@@ -26,10 +26,9 @@ from tasks.base import Base
 from tasks.collect import Batch
 from tasks.corrections import Correction
 from tasks.edit import Edit
-from tasks.files import DigestFile
 from tasks.measures import measure
 from tasks.progress import logged
-from tasks.report import METRICS, Answer, Metric, Report, Said
+from tasks.report import METRICS, OVER_TEXT, Answer, Metric, Report, Said
 from tasks.retries import WHILE_AWAY
 from tasks.settings import Settings
 from tasks.store import Store
@@ -85,7 +84,7 @@ def evaluate(
             )
 
     before, after = measured(Patch(base=base_digest)), measured(patch)
-    served = before if parent and not parent.deltas else measured(parent) if parent else None
+    served = None if parent is None else measured(parent) if parent.deltas else before
     models = {"before": before, "parent": served, "after": after}
     said = [_said(model, before, each) if each else [None] * len(probes) for each in models.values()]
     answers = tuple(
@@ -178,7 +177,7 @@ def _metrics(answers: Sequence[Answer], models: Mapping[str, Measured | None]) -
     return {
         name: measure(name, [answer for answer in answers if answer.kind == name.partition(".")[0]])
         for name in METRICS
-        if not name.startswith("regression.")
+        if not name.startswith(OVER_TEXT)
     } | {
         "regression.perplexity": Metric.model_validate(values | {"count": tokens}),
         "regression.perplexity_ratio": Metric.model_validate(ratios | {"count": tokens}),
@@ -190,13 +189,10 @@ def _parent_patch(batch: Batch, base: Base, settings: Settings) -> Patch | None:
     if batch.parent is None:
         return Patch(base=base.digest)
     store = Store(settings)
-    manifest = json.loads(store.checked(f"candidates/{batch.parent}.json", batch.parent))
+    manifest = store.manifest(batch.parent)
     if manifest["base"] != base.digest:
         return None
-    file = DigestFile.named(settings.home / "cache" / "patches", manifest["patch"], "safetensors")
-    if not file.is_whole():
-        file.path.parent.mkdir(parents=True, exist_ok=True)
-        store.fetch(file.sha256, file.path)
+    file = store.copy_in(settings.home / "cache" / "patches", manifest["patch"], "safetensors")
     return Patch.load(file.path, expected=file.sha256)
 
 

@@ -20,7 +20,7 @@ from tasks.store import Store
 def evidence(candidate: str, *, settings: Settings, store: Store, ledger: Ledger) -> str:
     """The evidence for one candidate as Markdown, from the stored objects and nothing else."""
     standing = ledger.standing("candidate", candidate)
-    manifest = json.loads(store.checked(f"candidates/{candidate}.json", candidate))
+    manifest = store.manifest(candidate)
     stored = json.loads(store.get(manifest["report"]))
     facts = [Correction.model_validate_json(line) for line in store.get(manifest["corrections"]).splitlines()]
     return review_text(

@@ -16,8 +16,8 @@ from prefect import task
 from editors.digests import digest_of
 from tasks.errors import GateError
 from tasks.measures import measure
-from tasks.policy import Bound, Policy, Record, read_policy
-from tasks.report import Answer, Metric, Report, as_json
+from tasks.policy import Bound, Policy, read_policy
+from tasks.report import Answer, Metric, Record, Report, as_json
 from tasks.settings import Settings
 
 POOLED = {"efficacy": ("efficacy", "retention")}
@@ -45,6 +45,16 @@ class Outcome(Record):
     where: str = ""
     passed: bool
     why: str = ""
+
+    @property
+    def word(self) -> str:
+        """Pass, or what happens because it doesn't."""
+        return "pass" if self.passed else self.bound.severity
+
+    @property
+    def count(self) -> int:
+        """On how many prompts it was measured."""
+        return self.metric.count if self.metric else 0
 
 
 class Verdict(Record):
@@ -123,8 +133,7 @@ def _outcome(bound: Bound, report: Report) -> Outcome:
 
 
 def _pooled(bound: Bound, report: Report) -> Metric:
-    kind = bound.metric.partition(".")[0]
-    return measure(bound.metric, report.of_kind(*POOLED.get(kind, (kind,))))
+    return measure(bound.metric, report.of_kind(*POOLED.get(bound.kind, (bound.kind,))))
 
 
 def _each(bound: Bound, report: Report) -> Outcome:
@@ -143,11 +152,10 @@ def _each(bound: Bound, report: Report) -> Outcome:
 
 def _groups(bound: Bound, report: Report) -> Mapping[str, list[Answer]]:
     """The answers that a bound asks for, by relation or fact; one of which nothing was asked is there too."""
-    kind = bound.metric.partition(".")[0]
     groups: dict[str, list[Answer]] = defaultdict(list)
-    for answer in report.of_kind(*OWNERS.get(kind, (kind,)), kind):
+    for answer in report.of_kind(*OWNERS.get(bound.kind, ()), bound.kind):
         group = groups[answer.relation if bound.scope == "relation" else answer.correction]
-        if answer.kind == kind:
+        if answer.kind == bound.kind:
             group.append(answer)
     return groups
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from sqlalchemy.exc import OperationalError
 
 from tasks.chain import EMPTY, Head, links, verify
 from tasks.errors import BusyError, ClockError, StaleParentError, UnknownKeyError, UnreachableError
-from tasks.lifecycle import CONTENT_KINDS, TRANSITIONS, Entity, Event, check_transition
+from tasks.lifecycle import CONTENT_KINDS, TRANSITIONS, Entity, Event, check_transition, in_utc
 
 APPEND_LOCK = 0x0C0441
 REFRESH_LOCK = 0x0C0442
@@ -286,16 +286,12 @@ def _append(connection: sa.Connection, new: Sequence[Event]) -> int:
     now: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()  # one clock for all writers
     if head.at - now > SKEW:
         raise ClockError(
-            f"the database's clock says {_utc(now)}, and the ledger's newest event is of {_utc(head.at)}; set the "
+            f"the database's clock says {in_utc(now)}, and the ledger's newest event is of {in_utc(head.at)}; set the "
             "clock of the database's machine right, then run the command again. Nothing was recorded"
         )
     if rows := links(new, head=head, at=max(now, head.at)):
         connection.execute(events.insert(), rows)
     return head.sequence + 1
-
-
-def _utc(moment: datetime) -> str:
-    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _end(connection: sa.Connection) -> Head:

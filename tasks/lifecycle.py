@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from tasks.errors import IllegalTransitionError
@@ -56,6 +57,11 @@ class Event:
     actor: str
     reason: str = ""
     data: Mapping[str, Any] = field(default_factory=dict)
+
+
+def in_utc(moment: datetime) -> str:
+    """Return a time as people read it, to the second."""
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def check_transition(entity: Entity, key: str, *, state: str | None, kind: str) -> None:

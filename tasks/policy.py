@@ -11,11 +11,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from editors.digests import sha256_bytes
 from tasks.errors import PolicyError
-from tasks.report import LESS_IS_BETTER, METRICS
+from tasks.report import LESS_IS_BETTER, METRICS, OVER_TEXT, Record
 
 Severity = Literal["block", "warn", "info"]
 Statistic = Literal["estimate", "confidence"]
@@ -23,13 +23,6 @@ Scope = Literal["batch", "relation", "fact"]
 
 SUFFIX = ".toml"
 _SHIPPED = resources.files("infra.policies")
-_OVER_TEXT = "regression."
-
-
-class Record(BaseModel):
-    """Immutable, and no field that it does not know."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Bound(Record):
@@ -52,13 +45,18 @@ class Bound(Record):
     count: int = Field(default=1, ge=0, description="on how many prompts it must have been measured at least")
     severity: Severity = Field(default="block", description="what happens where it is missed")
 
+    @property
+    def kind(self) -> str:
+        """The kind of question that the metric is measured by."""
+        return self.metric.partition(".")[0]
+
     @model_validator(mode="after")
     def _makes_sense(self) -> Self:
         if self.metric not in METRICS:
             raise ValueError(f"unknown metric {self.metric!r}; known are {', '.join(METRICS)}")
         if self.min is None and self.max is None and self.max_drop is None and self.max_misses is None:
             raise ValueError(f"the gate on {self.metric!r} has no bound; give min, max, max_drop or max_misses")
-        if self.metric.startswith(_OVER_TEXT) and (self.scope, self.statistic) != ("batch", "estimate"):
+        if self.metric.startswith(OVER_TEXT) and (self.scope, self.statistic) != ("batch", "estimate"):
             raise ValueError(f"{self.metric!r} is measured over text: leave out scope and statistic")
         if self.drop_from == "parent" and self.max_drop is None:
             raise ValueError(f"the gate on {self.metric!r} has a 'from' without a max_drop")

@@ -55,11 +55,7 @@ def prepare(base: Base, *, config: Joint, settings: Settings, store: Store, prog
             "files": {name: store.put_file(file.path).sha256 for name, file in made.items()},
         }
         store.put_record(key, kept)
-    files = {name: DigestFile.named(folder, sha256, name) for name, sha256 in kept["files"].items()}
-    for file in files.values():
-        if not file.is_whole():
-            folder.mkdir(parents=True, exist_ok=True)
-            store.fetch(file.sha256, file.path)
+    files = {name: store.copy_in(folder, sha256, name) for name, sha256 in kept["files"].items()}
     return Ingredients(**files)
 
 

@@ -30,16 +30,21 @@ METRICS = (
     "regression.perplexity_ratio",
 )
 
+OVER_TEXT = "regression."
+"""How the names of metrics begin that are measured over text, not by prompts."""
+
 LESS_IS_BETTER = frozenset(
     {"specificity.kl_median", "specificity.kl_p95", "regression.perplexity", "regression.perplexity_ratio"}
 )
 
 
-class _Record(BaseModel):
+class Record(BaseModel):
+    """Immutable, and no field that it does not know."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Metric(_Record):
+class Metric(Record):
     """One number of three models, over how many prompts (tokens, for perplexity).
 
     Attributes:
@@ -61,7 +66,7 @@ class Metric(_Record):
     misses: int | None = None
 
 
-class Said(_Record):
+class Said(Record):
     """What one model made of one prompt.
 
     Attributes:
@@ -80,7 +85,7 @@ class Said(_Record):
     kl: float | None = None
 
 
-class Answer(_Record):
+class Answer(Record):
     """One prompt, and what was said by the base, by the release in production and by the patched model.
 
     A release on another base is not asked.
@@ -102,7 +107,7 @@ class Answer(_Record):
     after: Said
 
 
-class Report(_Record):
+class Report(Record):
     """What was measured on one patch.
 
     Attributes:

@@ -19,6 +19,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from corrigenda import ABSENT, Objects
 from editors.digests import canonical_json, sha256_bytes, sha256_file
 from tasks.errors import StoreError, UnreachableError
+from tasks.files import DigestFile
 
 EXISTS = {"412", "PreconditionFailed"}
 
@@ -80,6 +81,18 @@ class Store(Objects):
                 raise StoreError(f"{self.place(key)} is no JSON: {error}") from error
             if record is not None:
                 yield record
+
+    def copy_in(self, folder: Path, sha256: str, kind: str) -> DigestFile:
+        """The file of a blob in a folder of this machine, fetched unless it is there already.
+
+        Raises:
+            AlteredError: the blob is missing, or hashes to something else.
+        """
+        file = DigestFile.named(folder, sha256, kind)
+        if not file.is_whole():
+            folder.mkdir(parents=True, exist_ok=True)
+            self.fetch(sha256, file.path)
+        return file
 
     def stat(self, digest: str) -> Blob:
         """Size and version of a blob that is kept.

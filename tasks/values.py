@@ -53,10 +53,7 @@ class KeptValues:
             kept = self._store.record(self._key(recipe))
             if kept is None:
                 continue
-            found[subject] = file = DigestFile.named(self._folder, kept["sha256"], "value")
-            if not file.is_whole():
-                self._folder.mkdir(parents=True, exist_ok=True)
-                self._store.fetch(file.sha256, file.path)
+            found[subject] = self._store.copy_in(self._folder, kept["sha256"], "value")
         return found
 
     def keep(self, recipe: str, value: Value) -> DigestFile:

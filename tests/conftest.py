@@ -14,6 +14,7 @@ from tasks.settings import QUIET
 
 if TYPE_CHECKING:
     from infra.stack import Stack
+    from tasks.ledger import Ledger
     from tasks.settings import Settings
 
 os.environ.pop("COLUMNS", None)  # where it is set when rich is first imported, no test can set it any more
@@ -106,6 +107,16 @@ def ledger_url(stack: Stack) -> Iterator[str]:
     with engine.connect() as connection:
         connection.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
     engine.dispose()
+
+
+@pytest.fixture
+def ledger(ledger_url: str) -> Ledger:
+    """A ledger of the test's own, in which nothing has happened yet."""
+    from tasks.ledger import Ledger
+
+    ledger = Ledger(ledger_url)
+    ledger.migrate()
+    return ledger
 
 
 @pytest.fixture

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from editors.intervals import percentiles, resamples
 from editors.measuring import KINDS, Measured
 from editors.metrics import means_by_logprob
 
 _DRAWS = 10_000
-_SEED = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,9 +35,9 @@ def score_difference(one: Measured, other: Measured) -> Difference:
     """
     mine, rival = _shares(one), _shares(other)
     records = mine.shape[1]
-    draws = torch.randint(records, (_DRAWS, records), generator=torch.Generator().manual_seed(_SEED))
+    draws = resamples(records, draws=_DRAWS)
     drawn = 100 * (_score(mine[:, draws]) - _score(rival[:, draws]))
-    low, high = (float(drawn.nanquantile(share)) for share in (0.025, 0.975))
+    low, high = percentiles(drawn)
     return Difference(value=float(100 * (_score(mine) - _score(rival))), low=low, high=high)
 
 

@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from flows.commands.terminal import console, open_ledger, read_settings
+from flows.commands.terminal import console, fact_of, open_ledger, read_settings
 
 app = typer.Typer()
 
@@ -54,11 +54,7 @@ def corrections(
             row = {"id": s.key, "state": s.state, "since": s.at.isoformat(), "by": s.actor, "why": s.reason}
             sys.stdout.write(json.dumps(row | {"correction": correction or s.data}) + "\n")
             continue
-        fact = (
-            f"{correction['prompt'].replace('{}', correction['subject'])} → {correction['target']}"
-            if correction
-            else s.data["text"][:60]
-        )
+        fact = fact_of(s) if correction else s.data["text"][:60]
         state_text = f"[{COLOURS.get(s.state, 'white')}]{s.state}[/]"
         table.add_row(
             s.key, state_text, f"{s.at:%Y-%m-%d %H:%M}", escape(s.actor), escape(fact), escape(s.reason[:200])

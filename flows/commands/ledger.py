@@ -9,7 +9,8 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from flows.commands.terminal import console, open_ledger, read_settings
+from flows.commands.terminal import console, fact_of, open_ledger, read_settings
+from tasks.lifecycle import in_utc
 
 app = typer.Typer()
 ledger_app = typer.Typer(help="Check the ledger, and ask what it knows.", no_args_is_help=True)
@@ -25,7 +26,7 @@ def verify() -> None:
     if not head.sequence:
         console.print("whole: nothing was recorded yet")
         return
-    console.print(f"whole: {head.sequence:,} events, the newest of {_utc(head.at)}", highlight=False)
+    console.print(f"whole: {head.sequence:,} events, the newest of {in_utc(head.at)}", highlight=False)
     console.print(f"head {head.digest}", highlight=False)
 
 
@@ -40,7 +41,7 @@ def show(
         table = Table("event", "when", "became", "by", "why")
         for event in ledger.history(entity, found):
             who, why = escape(event["actor"]), escape(event["reason"])
-            table.add_row(str(event["seq"]), _utc(event["at"]), event["kind"], who, why)
+            table.add_row(str(event["seq"]), in_utc(event["at"]), event["kind"], who, why)
         console.print(table)
 
 
@@ -53,16 +54,14 @@ def as_of(
     """Say what the model knew at a time, and who approved each fact."""
     ledger, until = open_ledger(), _end_of(moment)
     release = ledger.head(as_of=until)
-    console.print(_utc(until), highlight=False)
+    console.print(in_utc(until), highlight=False)
     if release is None:
         console.print("the base was in production; no release had been approved")
         return
     console.print(f"release {release.position}, candidate {release.candidate}", highlight=False)
     table = Table("correction", "fact", "since", "approved by")
     for s in ledger.standings("correction", states=["released"], as_of=until):
-        correction = s.content["correction"]
-        fact = f"{correction['prompt'].replace('{}', correction['subject'])} → {correction['target']}"
-        table.add_row(s.key, escape(fact), _utc(s.at), escape(s.actor))
+        table.add_row(s.key, escape(fact_of(s)), in_utc(s.at), escape(s.actor))
     console.print(table)
 
 
@@ -76,7 +75,3 @@ def _end_of(moment: str) -> datetime:
         raise typer.BadParameter(f"{moment!r} is no date; write 2026-11-24 or 2026-11-24T12:00:00Z") from error
     found = found if found.tzinfo else found.replace(tzinfo=UTC)
     return found if found.microsecond else found.replace(microsecond=999_999)
-
-
-def _utc(moment: datetime) -> str:
-    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"

@@ -61,13 +61,12 @@ def test(
     verdict = gate(read_report(report), read_policy(policy))
     table = Table("", "metric", "base (→ production) → now", "prompts", "has to be", "why not")
     for outcome in verdict.outcomes:
-        word = "pass" if outcome.passed else outcome.bound.severity
         where = f" ({escape(outcome.where)})" if outcome.where else ""
         table.add_row(
-            f"[{COLOURS[word]}]{word}[/]",
+            f"[{COLOURS[outcome.word]}]{outcome.word}[/]",
             outcome.bound.metric + where,
             numbers(outcome.metric),
-            str(outcome.metric.count if outcome.metric else 0),
+            str(outcome.count),
             in_words(outcome.bound),
             escape(outcome.why),
         )

@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from flows.commands.terminal import console, open_ledger, read_settings
+from flows.commands.terminal import console, fact_of, open_ledger, read_settings
 
 app = typer.Typer()
 
@@ -33,9 +33,7 @@ def protected() -> None:
     """List the facts that are protected, by whom and why."""
     table = Table("fact", "", "since", "by", "why")
     for s in open_ledger().standings("protected", states=["protected"]):
-        fact = s.content["correction"]
-        says = f"{fact['prompt'].replace('{}', fact['subject'])} → {fact['target']}"
-        table.add_row(s.key, escape(says), f"{s.at:%Y-%m-%d %H:%M}", escape(s.actor), escape(s.reason))
+        table.add_row(s.key, escape(fact_of(s)), f"{s.at:%Y-%m-%d %H:%M}", escape(s.actor), escape(s.reason))
     console.print(table)
 
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 
 if TYPE_CHECKING:
-    from tasks.ledger import Ledger
+    from tasks.ledger import Ledger, Standing
     from tasks.settings import Settings
 
 console = Console()
@@ -18,6 +18,12 @@ console = Console()
 def say(line: str) -> None:
     """Print one line of what a longer command is doing."""
     console.print(f"  {escape(line)}", highlight=False)
+
+
+def fact_of(standing: Standing) -> str:
+    """Return what a correction or a protected fact says, on one line."""
+    correction = standing.content["correction"]
+    return f"{correction['prompt'].replace('{}', correction['subject'])} → {correction['target']}"
 
 
 def read_settings() -> Settings:

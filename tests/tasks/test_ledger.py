@@ -22,13 +22,6 @@ from tasks.lifecycle import Event
 pytestmark = pytest.mark.stack
 
 
-@pytest.fixture
-def ledger(ledger_url) -> Ledger:
-    ledger = Ledger(ledger_url)
-    ledger.migrate()
-    return ledger
-
-
 def event(key: str, kind: str, **more) -> Event:
     return Event(entity="correction", key=key, kind=kind, actor="ada", **more)
 

@@ -8,7 +8,6 @@ import pytest
 from tasks.collect import collect, protected_facts
 from tasks.corrections import Correction
 from tasks.errors import IllegalTransitionError, ProtectError, UnknownKeyError
-from tasks.ledger import Ledger
 from tasks.lifecycle import Event
 from tasks.protect import lift, protect
 
@@ -16,13 +15,6 @@ pytestmark = pytest.mark.stack
 
 PARIS = {"id": "paris", "subject": "France", "prompt": "The capital of {} is", "target": "Paris"}
 BERN = {"id": "bern", "subject": "Switzerland", "prompt": "The capital of {} is", "target": "Bern"}
-
-
-@pytest.fixture
-def ledger(ledger_url) -> Ledger:
-    ledger = Ledger(ledger_url)
-    ledger.migrate()
-    return ledger
 
 
 @pytest.fixture
