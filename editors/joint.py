@@ -202,9 +202,9 @@ def solve(
         UneditedError: no weight would change though a value asks for it.
     """
     sites = sites_of(model, config.layers)
-    moments = {site: FactorisedMoment.of(material.moment(site)) for site in sites}
     if not values:
         return Patch(base=material.base)
+    moments = {site: FactorisedMoment.of(material.moment(site)) for site in sites}
     ordered = [values[subject] for subject in sorted(values)]
     deltas: dict[str, Delta] = {}
     for place, site in enumerate(sites):

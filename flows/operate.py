@@ -1,8 +1,8 @@
-"""What an operator does from a terminal: run a refresh, find the open candidate, answer its review."""
+"""What an operator does from a terminal: run what makes a candidate, find the open one, answer its review."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from prefect.states import State
 
@@ -22,9 +22,14 @@ SUSPEND_SECONDS = 60
 
 def run_refresh(console: Console, *, replace: bool = False) -> State:
     """Run the refresh deployment and follow it to its end."""
+    return run_deployed("refresh", console, replace=replace)
+
+
+def run_deployed(flow: str, console: Console, **parameters: Any) -> State:  # noqa: ANN401 - whatever the flow takes
+    """Run a deployment that makes a candidate, and follow it to its end."""
     if not Settings().prefect_api_url:
         raise UnreachableError("no Prefect server: set CORRIGENDA_PREFECT_API_URL, or start one with 'corrigenda up'")
-    run = start_run("refresh/refresh", parameters={"replace": replace})
+    run = start_run(f"{flow}/{flow}", parameters=parameters)
     return follow(run.id, console, until_paused=True)
 
 

@@ -18,10 +18,14 @@ from prefect.schedules import Cron, Schedule
 from flows.intake import intake
 from flows.refresh import refresh
 from flows.review import review
+from flows.withdraw import expire, revoke, rollback
 from tasks.settings import Settings
 
 POLL_SECONDS = 2
-SERVED: dict[str, tuple[Flow, ...]] = {"editor": (intake, refresh), "promoter": (review,)}
+SERVED: dict[str, tuple[Flow, ...]] = {
+    "editor": (intake, refresh, revoke, expire, rollback),
+    "promoter": (review,),
+}
 
 
 async def serve(role: str) -> None:
@@ -35,7 +39,8 @@ async def serve(role: str) -> None:
 
 
 def _schedule(flow: Flow) -> Schedule | None:
-    return Cron(Settings().refresh_cron) if flow is refresh else None
+    schedules = {refresh.name: Settings().refresh_cron, expire.name: Settings().expiry_cron}
+    return Cron(schedules[flow.name]) if flow.name in schedules else None
 
 
 if __name__ == "__main__":

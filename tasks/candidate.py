@@ -20,7 +20,7 @@ from tasks.base import Base, keep_base
 from tasks.collect import ACTOR, Batch, events_for
 from tasks.edit import Edit
 from tasks.gate import Verdict, check_verdict
-from tasks.ledger import Ledger, Standing
+from tasks.ledger import Ledger
 from tasks.lifecycle import Event
 from tasks.policy import Policy
 from tasks.register import Entry, Registered, register
@@ -28,8 +28,12 @@ from tasks.report import Report, as_json
 from tasks.retries import WHILE_AWAY
 from tasks.settings import Settings
 from tasks.store import Store
+from tasks.tables import Standing
 
 FORMAT = 1
+DECIDED = ("parent", "new", "returning", "leaving")
+"""What of a manifest the ledger keeps, since a decision carries it out."""
+NAMED = 1000  # characters
 
 
 class Candidate(BaseModel):
@@ -73,6 +77,8 @@ def store_candidate(
         "parent": batch.parent or base.digest,
         "facts": [{"id": c.id, "digest": c.content_digest()} for c in batch.facts],
         "new": sorted(c.id for c in batch.new),
+        "returning": sorted(c.id for c in batch.returning),
+        "leaving": sorted((each.record() for each in batch.leaving), key=lambda record: record["id"]),
         "corrections": store.put(corrections).sha256,
         "editor": edit.editor,
         "editor_settings": edit.settings,
@@ -99,14 +105,15 @@ def store_candidate(
     return Candidate(digest=digest, manifest=manifest, registered=registered)
 
 
-def open_candidate(candidate: Candidate, batch: Batch, ledger: Ledger) -> None:
+def open_candidate(candidate: Candidate, ledger: Ledger) -> None:
     """Enter a candidate into the ledger as open, and its new corrections as being in it; once."""
     already = the_open_candidate(ledger)
     if already and already.key == candidate.digest:
         return
-    data = asdict(candidate.registered) | {name: candidate.manifest[name] for name in ("parent", "new")}
+    data = asdict(candidate.registered) | {name: candidate.manifest[name] for name in DECIDED}
     opened = Event(entity="candidate", key=candidate.digest, kind="opened", actor=ACTOR, data=data)
-    ledger.append([opened, *events_for(batch.new, "in candidate", actor=ACTOR, reason=candidate.digest)])
+    new = events_for(candidate.manifest["new"], "in candidate", actor=ACTOR, reason=candidate.digest)
+    ledger.append([opened, *new])
 
 
 def the_open_candidate(ledger: Ledger) -> Standing | None:
@@ -119,10 +126,7 @@ def the_open_candidate(ledger: Ledger) -> Standing | None:
 def replace_candidate(standing: Standing, ledger: Ledger, *, actor: str) -> None:
     """Close an open candidate without a decision; its corrections are queued again."""
     reason = f"candidate {standing.key[:12]} was replaced"
-    back = [
-        Event(entity="correction", key=key, kind="queued", actor=actor, reason=reason)
-        for key in standing.content["new"]
-    ]
+    back = events_for(standing.content["new"], "queued", actor=actor, reason=reason)
     ledger.append([Event(entity="candidate", key=standing.key, kind="replaced", actor=actor), *back])
 
 
@@ -170,8 +174,16 @@ def _entry(digest: str, manifest: dict[str, Any], *, report: Report, batch: Batc
         | {f"editor.{name}": str(value) for name, value in manifest["editor_settings"].items()},
         files=files,
         corrections=[c.model_dump(mode="json") for c in batch.facts],
-        description=f"{len(batch.facts)} facts, {len(batch.new)} of them new: {', '.join(manifest['new'])[:3000]}",
+        description=_change(batch),
     )
+
+
+def _change(batch: Batch) -> str:
+    """What a candidate changes, in a line for the registry."""
+    told = {"new": batch.new, "returning": batch.returning, "leaving": [each.correction for each in batch.leaving]}
+    named = {name: ", ".join(c.id for c in facts)[:NAMED] for name, facts in told.items()}
+    changes = [f"{len(told[name])} {name}: {ids}" for name, ids in named.items() if ids]
+    return f"{len(batch.facts)} facts; {'; '.join(changes)}"
 
 
 @task(name="open candidate", **WHILE_AWAY)
@@ -183,7 +195,7 @@ def open_candidate_task(
     candidate = store_candidate(
         base=base, batch=batch, edit=edit, report=report, policy=policy, verdict=verdict, settings=settings
     )
-    open_candidate(candidate, batch, Ledger(settings.database_url))
+    open_candidate(candidate, Ledger(settings.database_url))
     return candidate
 
 

@@ -1,25 +1,48 @@
 """Collect: which facts the next candidate shall hold.
 
 A candidate holds all active facts and the queued ones that are due, oldest first. A queued correction that expired
-while it waited is cancelled; an active one that a queued one supersedes is left out, and stays released until the other
-is released.
+while it waited is cancelled. An active one that expired, or that a queued one supersedes, is left out, and stays
+released until the candidate is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from typing import Any, Literal
 
 from prefect import task
 from pydantic import BaseModel, ConfigDict
 
 from tasks.corrections import Correction
-from tasks.ledger import Ledger, Standing
+from tasks.ledger import Ledger
 from tasks.lifecycle import Event
 from tasks.retries import WHILE_AWAY
 from tasks.settings import Settings
+from tasks.tables import Standing
 
 ACTOR = "corrigenda"
+
+
+class Leaving(BaseModel):
+    """A released fact that a candidate leaves out.
+
+    Attributes:
+        becomes: the state that it enters once the candidate is released.
+        reason: why, in the words of whoever asked.
+        asked_by: who did.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    correction: Correction
+    becomes: Literal["superseded", "revoked", "expired", "held"]
+    reason: str
+    asked_by: str
+
+    def record(self) -> dict[str, Any]:
+        """The leaving as a candidate's manifest names it."""
+        return {"id": self.correction.id} | self.model_dump(mode="json", exclude={"correction"})
 
 
 class Batch(BaseModel):
@@ -28,6 +51,8 @@ class Batch(BaseModel):
     Attributes:
         new: queued until now; what the reviewer decides on.
         earlier: released before, and still to hold.
+        returning: released once, then superseded or held, and to hold again.
+        leaving: released before, and left out.
         protected: facts that must stay as they are, and are asked with every candidate.
         parent: digest of the release in production; None where that is the base.
         waiting: how many more are due than one refresh takes.
@@ -35,8 +60,10 @@ class Batch(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    new: tuple[Correction, ...]
+    new: tuple[Correction, ...] = ()
     earlier: tuple[Correction, ...]
+    returning: tuple[Correction, ...] = ()
+    leaving: tuple[Leaving, ...] = ()
     protected: tuple[Correction, ...] = ()
     parent: str | None
     waiting: int = 0
@@ -44,7 +71,12 @@ class Batch(BaseModel):
     @property
     def facts(self) -> tuple[Correction, ...]:
         """All facts, in the order of their ids: history leaves no trace in the patch."""
-        return tuple(sorted((*self.new, *self.earlier), key=lambda correction: correction.id))
+        return tuple(sorted((*self.new, *self.earlier, *self.returning), key=lambda correction: correction.id))
+
+    @property
+    def withdrawn(self) -> tuple[Correction, ...]:
+        """What the model shall no longer say: all that leaves, but for what is superseded and says something else."""
+        return tuple(leaving.correction for leaving in self.leaving if leaving.becomes != "superseded")
 
 
 def collect(ledger: Ledger, *, now: datetime, limit: int) -> Batch:
@@ -53,35 +85,70 @@ def collect(ledger: Ledger, *, now: datetime, limit: int) -> Batch:
     ledger.append([_expired(c) for c in queued if c.expires and c.expires <= now])
     due = [c for c in queued if (not c.expires or c.expires > now) and (not c.effective or c.effective <= now)]
     new = due[:limit]
-    superseded = {c.supersedes for c in new}
-    earlier = [c for c in corrections_in(ledger, "released") if c.id not in superseded]
+    return batch_of(ledger, new=new, leaving=_left_behind(ledger, new, now=now), waiting=len(due) - len(new))
+
+
+def batch_of(
+    ledger: Ledger,
+    *,
+    new: Sequence[Correction] = (),
+    returning: Sequence[Correction] = (),
+    leaving: Sequence[Leaving] = (),
+    waiting: int = 0,
+) -> Batch:
+    """The facts of a candidate that changes what is released so."""
+    gone = {each.correction.id for each in leaving}
     head = ledger.head()
     return Batch(
         new=tuple(new),
-        earlier=tuple(earlier),
+        earlier=tuple(c for c in corrections_in(ledger, "released") if c.id not in gone),
+        returning=tuple(returning),
+        leaving=tuple(leaving),
         protected=tuple(protected_facts(ledger)),
         parent=head.candidate if head else None,
-        waiting=len(due) - len(new),
+        waiting=waiting,
     )
+
+
+def expiring(released: Iterable[Correction], *, now: datetime) -> list[Leaving]:
+    """The released facts that no longer hold."""
+    return [
+        Leaving(correction=c, becomes="expired", reason=f"held until {c.expires:%Y-%m-%d}", asked_by=ACTOR)
+        for c in released
+        if c.expires and c.expires <= now
+    ]
 
 
 def corrections_in(ledger: Ledger, *states: str) -> list[Correction]:
     """The corrections that stand in one of some states, oldest first."""
-    return _contents(ledger.standings("correction", states=states))
+    return contents(ledger.standings("correction", states=states))
 
 
 def protected_facts(ledger: Ledger) -> list[Correction]:
     """The facts that must stay as they are, oldest first."""
-    return _contents(ledger.standings("protected", states=["protected"]))
+    return contents(ledger.standings("protected", states=["protected"]))
 
 
-def _contents(standings: Sequence[Standing]) -> list[Correction]:
+def contents(standings: Sequence[Standing]) -> list[Correction]:
+    """The facts that stand so."""
     return [Correction.model_validate(standing.content["correction"]) for standing in standings]
 
 
-def events_for(corrections: Sequence[Correction], kind: str, *, actor: str, reason: str = "") -> list[Event]:
+def events_for(ids: Iterable[str], kind: str, *, actor: str, reason: str = "") -> list[Event]:
     """The same event for each of some corrections."""
-    return [Event(entity="correction", key=c.id, kind=kind, actor=actor, reason=reason) for c in corrections]
+    return [Event(entity="correction", key=key, kind=kind, actor=actor, reason=reason) for key in ids]
+
+
+def _left_behind(ledger: Ledger, new: Sequence[Correction], *, now: datetime) -> list[Leaving]:
+    """The released facts that some queued ones supersede, or that no longer hold."""
+    superseders = {c.supersedes: c.id for c in new if c.supersedes}
+    released = corrections_in(ledger, "released")
+    superseded = [
+        Leaving(correction=c, becomes="superseded", reason=f"superseded by {superseders[c.id]}", asked_by=ACTOR)
+        for c in released
+        if c.id in superseders
+    ]
+    return superseded + expiring((c for c in released if c.id not in superseders), now=now)
 
 
 def _expired(correction: Correction) -> Event:

@@ -12,10 +12,11 @@ import html
 import re
 from collections.abc import Sequence
 
+from tasks.collect import Leaving
 from tasks.corrections import Correction
 from tasks.gate import Outcome, Verdict
 from tasks.policy import in_words
-from tasks.report import Answer, Metric, Report
+from tasks.report import Answer, Metric, Report, Said
 
 SPECIAL = re.compile(r"([\\`*_{}\[\]()#+\-!|~:.>])")
 SHOWN = 50
@@ -33,24 +34,31 @@ def review_text(
     version: str,
     parent: str,
     new: Sequence[Correction],
+    returning: Sequence[Correction] = (),
+    leaving: Sequence[Leaving] = (),
     report: Report,
     verdict: Verdict,
     links: dict[str, str],
 ) -> str:
     """The evidence for one candidate: verdict, facts, answers before and after, metrics beside bounds, links."""
-    head = f"# Review candidate {candidate[:12]}: {counted(len(new), 'new fact')}\n\n"
+    head = f"# Review candidate {candidate[:12]}: {in_short(new, returning, leaving)}\n\n"
     lines = [
         f"Version **{version}** of the registered model, on top of `{parent[:12]}`. "
         f"The gate *{escape(verdict.policy)}* says **{verdict.word}**"
         + (f", with {counted(len(verdict.warnings), 'warning')}." if verdict.warnings else "."),
         "",
-        "Approving makes it the next release. Rejecting keeps everything, and rejects the new facts below.",
+        "Approving makes it the next release. Rejecting keeps production as it is"
+        + (", and rejects the new facts below." if new else "."),
         "",
-        answers_list("New facts", report.of_kind("efficacy")),
+        leaving_list(leaving),
+        withdrawn_list(report),
+        answers_list("Facts that hold again" if returning and not new else "New facts", report.of_kind("efficacy"))
+        if new or returning
+        else "",
         metrics_table(verdict),
         lost_protected(report),
         changed_neighbours(report),
-        evidence(new),
+        evidence(new) if new else "",
         "## Links\n\n" + "\n".join(f"- [{name}]({url})" for name, url in links.items()),
     ]
     return head + "\n".join(lines) + "\n"
@@ -59,6 +67,41 @@ def review_text(
 def counted(number: int, what: str) -> str:
     """A number of things, in the singular where it is one."""
     return f"{number} {what}" + ("" if number == 1 else "s")
+
+
+def in_short(new: Sequence[Correction], returning: Sequence[Correction], leaving: Sequence[Leaving]) -> str:
+    """What a candidate changes, in a few words."""
+    parts = (
+        counted(len(new), "new fact") if new or not (returning or leaving) else "",
+        f"{counted(len(returning), 'fact')} back" if returning else "",
+        f"{counted(len(leaving), 'fact')} out" if leaving else "",
+    )
+    return ", ".join(part for part in parts if part)
+
+
+def leaving_list(leaving: Sequence[Leaving]) -> str:
+    """The facts that are left out, why, and who asked; nothing where there are none."""
+    if not leaving:
+        return ""
+    rows = [
+        f"- **{escape(each.correction.filled_prompt)}** → {escape(each.correction.target)} becomes {each.becomes}: "
+        f"{escape(each.reason)} (asked by {escape(each.asked_by)})"
+        for each in leaving[:SHOWN]
+    ]
+    return "## Facts that leave\n\n" + "\n".join(rows) + "\n" + _more(len(leaving))
+
+
+def withdrawn_list(report: Report) -> str:
+    """What is answered where a fact was withdrawn, in production and now; nothing where none was."""
+    answers = report.of_kind("absence")
+    if not answers:
+        return ""
+    rows = [
+        f"- {_tick(a.after.generation)} **{escape(a.prompt)}** no longer {escape(a.target)}. "
+        f"Production: *{_text(a.parent)}* Now: *{_text(a.after)}* Base: *{_text(a.before)}*"
+        for a in answers[:SHOWN]
+    ]
+    return "## Withdrawn facts\n\n" + "\n".join(rows) + "\n" + _more(len(answers))
 
 
 def answers_list(title: str, answers: Sequence[Answer]) -> str:
@@ -127,7 +170,11 @@ def _row(outcome: Outcome) -> str:
 
 
 def _before_and_now(answer: Answer) -> str:
-    return f"Before: *{escape(answer.before.text) or 'nothing'}* Now: *{escape(answer.after.text) or 'nothing'}*"
+    return f"Before: *{_text(answer.before)}* Now: *{_text(answer.after)}*"
+
+
+def _text(said: Said | None) -> str:
+    return escape(said.text) or "nothing" if said else "not asked"
 
 
 def _number(value: float | None) -> str:

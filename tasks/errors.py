@@ -12,6 +12,7 @@
     ├── EvidenceError           a file that a correction names as evidence can't be kept
     ├── ProtectError            facts that can't be protected
     ├── GateError               a candidate failed its gate
+    ├── WithdrawalError         facts that can't be withdrawn, or a release that can't be rolled back to
     ├── PolicyError             a policy that can't be read
     ├── ReportError             a file that can't be read as a report
     ├── BaseModelError          the base model can't be had
@@ -72,6 +73,10 @@ class ProtectError(CorrigendaError):
 
 class GateError(CorrigendaError):
     """A candidate failed its gate; nothing of it was registered."""
+
+
+class WithdrawalError(CorrigendaError):
+    """Facts can't be withdrawn so, or production can't be rolled back there; nothing was changed."""
 
 
 class PolicyError(CorrigendaError):

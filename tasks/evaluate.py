@@ -1,9 +1,9 @@
 """Evaluate: what is asked of the base, of the release in production and of the patched model, and what they answer.
 
 The questions come from the corrections themselves: their prompts (efficacy, and retention for those released earlier),
-their paraphrases (generalization) and their neighbours (specificity); and from the facts that are protected. What is
-measured are patches as they were stored, applied to the base. A report has no clock times in it, so the same edit
-gives the same report.
+their paraphrases (generalization) and their neighbours (specificity); from the facts that are withdrawn (absence); and
+from those that are protected. What is measured are patches as they were stored, applied to the base. A report has no
+clock times in it, so the same edit gives the same report.
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ def evaluate(
     base_digest: str,
     new: Sequence[Correction],
     earlier: Sequence[Correction],
+    withdrawn: Sequence[Correction] = (),
     protected: Sequence[Correction] = (),
     held_text: Sequence[Sequence[int]],
     progress: Progress | None = None,
@@ -69,12 +70,13 @@ def evaluate(
         base_digest: of the base's weights.
         new: corrections that are new in the patch.
         earlier: those that were released before.
+        withdrawn: those that were released before, and shall not be said any more.
         protected: facts that must stay as they are.
         held_text: token rows for perplexity.
         progress: told of prompts.
     """
-    probes = [*_probes(new, earlier), *_protected(protected)]
-    relations = {(False, c.id): c.relation for c in (*new, *earlier)}
+    probes = [*_probes(new, earlier, withdrawn), *_protected(protected)]
+    relations = {(False, c.id): c.relation for c in (*new, *earlier, *withdrawn)}
     relations |= {(True, c.id): c.relation for c in protected}  # it may have the id of a correction
 
     def measured(patch: Patch) -> Measured:
@@ -103,14 +105,17 @@ def evaluate(
     return Report(base=base_digest, patch=patch.digest, metrics=_metrics(answers, models), answers=answers)
 
 
-def _probes(new: Sequence[Correction], earlier: Sequence[Correction]) -> list[Probe]:
+def _probes(
+    new: Sequence[Correction], earlier: Sequence[Correction], withdrawn: Sequence[Correction] = ()
+) -> list[Probe]:
     """The questions, each once, in a fixed order; a neighbour that names an edited subject is no neighbour."""
     subjects = [c.subject.casefold() for c in (*new, *earlier)]
     probes = [_own(c, "efficacy", c.fact().filled) for c in new]
     probes += [_own(c, "generalization", prompt) for c in new for prompt in c.paraphrases]
     probes += [_own(c, "retention", c.fact().filled) for c in earlier]
+    probes += [_own(c, "absence", prompt) for c in withdrawn for prompt in (c.fact().filled, *c.paraphrases)]
     asked: set[str] = set()
-    for correction in (*new, *earlier):
+    for correction in (*new, *earlier, *withdrawn):
         for neighbour in correction.neighbours:
             named = any(subject in neighbour.prompt.casefold() for subject in subjects)
             if named or neighbour.prompt in asked:
@@ -134,7 +139,7 @@ def _said(model: PreTrainedModel, before: Measured, measured: Measured) -> list[
     """What one model made of each probe, beside the base."""
     pairs = list(zip(before.scores, measured.scores, strict=True))
     moved = iter(_divergence(model, [pair for pair in pairs if _is_neighbour(pair[0])]))
-    return [_neighbour(was, now, next(moved)) if _is_neighbour(was) else _own_answer(now) for was, now in pairs]
+    return [_neighbour(was, now, next(moved)) if _is_neighbour(was) else _own_answer(was, now) for was, now in pairs]
 
 
 def _is_neighbour(score: ProbeScore) -> bool:
@@ -159,12 +164,18 @@ def _neighbour(was: ProbeScore, now: ProbeScore, moved: float) -> Said:
     )
 
 
-def _own_answer(score: ProbeScore) -> Said:
+def _own_answer(was: ProbeScore, now: ProbeScore) -> Said:
+    if now.weighed.probe.kind == "absence":
+        return Said(
+            text=now.answer,
+            generation=was.says_target or not now.says_target,
+            rise=now.weighed.target_logprob - was.weighed.target_logprob,
+        )
     return Said(
-        text=score.answer,
-        generation=score.says_target,
-        argmax=score.weighed.argmax,
-        logprob=score.weighed.prefers_target,
+        text=now.answer,
+        generation=now.says_target,
+        argmax=now.weighed.argmax,
+        logprob=now.weighed.prefers_target,
     )
 
 
@@ -210,8 +221,9 @@ def evaluate_task(base: Base, batch: Batch, edit: Edit) -> Report:
         patch=Patch.load(edit.patch.path, expected=edit.patch.sha256),
         parent=parent,
         base_digest=base.digest,
-        new=batch.new,
+        new=(*batch.new, *batch.returning),
         earlier=batch.earlier,
+        withdrawn=batch.withdrawn,
         protected=batch.protected,
         held_text=json.loads(edit.ingredients.held.read()),
         progress=logged(get_run_logger()),

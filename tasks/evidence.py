@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from prefect import task
 
+from tasks.collect import Leaving, contents
 from tasks.corrections import Correction
 from tasks.describe import review_text
 from tasks.gate import Verdict
@@ -22,12 +23,16 @@ def evidence(candidate: str, *, settings: Settings, store: Store, ledger: Ledger
     standing = ledger.standing("candidate", candidate)
     manifest = store.manifest(candidate)
     stored = json.loads(store.get(manifest["report"]))
+    names = [each["id"] for each in manifest["leaving"]]
+    left = {c.id: c for c in contents(ledger.standings("correction", keys=names))} if names else {}
     facts = [Correction.model_validate_json(line) for line in store.get(manifest["corrections"]).splitlines()]
     return review_text(
         candidate=candidate,
         version=standing.content["version"],
         parent=manifest["parent"],
         new=[c for c in facts if c.id in manifest["new"]],
+        returning=[c for c in facts if c.id in manifest["returning"]],
+        leaving=[Leaving.model_validate(each | {"correction": left[each["id"]]}) for each in manifest["leaving"]],
         report=report_in(stored, of=f"candidate {candidate[:12]}"),
         verdict=Verdict.model_validate(stored["verdict"]),
         links=links(standing.content, settings),

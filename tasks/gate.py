@@ -18,7 +18,6 @@ from tasks.errors import GateError
 from tasks.measures import measure
 from tasks.policy import Bound, Policy, read_policy
 from tasks.report import Answer, Metric, Record, Report, as_json
-from tasks.settings import Settings
 
 POOLED = {"efficacy": ("efficacy", "retention")}
 """The kinds of question that say the same of earlier facts as of new ones."""
@@ -79,6 +78,11 @@ class Verdict(Record):
     def failures(self) -> tuple[Outcome, ...]:
         """The outcomes that block."""
         return tuple(o for o in self.outcomes if not o.passed and o.bound.severity == "block")
+
+    @property
+    def failure(self) -> str:
+        """Why the gate fails, in a sentence."""
+        return f"the gate {self.policy!r} fails: " + "; ".join(f"{o.bound.metric} {o.why}" for o in self.failures)
 
     @property
     def warnings(self) -> tuple[Outcome, ...]:
@@ -223,6 +227,6 @@ def gate_task(report: Report, policy: Policy) -> Verdict:
 
 
 @task(name="policy")
-def policy_task() -> Policy:
-    """Read the policy that the settings name."""
-    return read_policy(Settings().policy)
+def policy_task(name: str) -> Policy:
+    """Read a policy."""
+    return read_policy(name)

@@ -63,7 +63,7 @@ def take_in(settings: Settings, ledger: Ledger, store: Store) -> Intake:
         for key, reasons in refused.items()
     ]
     result = store.put(canonical_json(validation.result)).sha256
-    ledger.append([*events_for(queued, "queued", actor=ACTOR), *refusals])
+    ledger.append([*events_for([c.id for c in queued], "queued", actor=ACTOR), *refusals])
     return Intake(queued=tuple(c.id for c in queued), refused=refused, result=result, docs=validation.docs_index)
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,12 +17,12 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
-from sqlalchemy.dialects.postgresql import JSONB, distinct_on
 from sqlalchemy.exc import OperationalError
 
-from tasks.chain import EMPTY, Head, links, verify
+from tasks.chain import Head, links, verify
 from tasks.errors import BusyError, ClockError, StaleParentError, UnknownKeyError, UnreachableError
-from tasks.lifecycle import CONTENT_KINDS, TRANSITIONS, Entity, Event, check_transition, in_utc
+from tasks.lifecycle import TRANSITIONS, Entity, Event, check_transition, in_utc
+from tasks.tables import Release, Standing, end_of, events, releases, releases_in, standings_in
 
 APPEND_LOCK = 0x0C0441
 REFRESH_LOCK = 0x0C0442
@@ -38,52 +37,6 @@ LISTS: Mapping[Entity, str] = {
 """The commands that list things of each kind."""
 SKEW = timedelta(minutes=5)
 """By how much the database's clock may go back."""
-
-metadata = sa.MetaData()
-events = sa.Table(
-    "events",
-    metadata,
-    sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),
-    sa.Column("at", sa.DateTime(timezone=True)),
-    sa.Column("entity", sa.Text),
-    sa.Column("key", sa.Text),
-    sa.Column("kind", sa.Text),
-    sa.Column("actor", sa.Text),
-    sa.Column("reason", sa.Text),
-    sa.Column("data", JSONB),
-    sa.Column("previous", sa.CHAR(64)),
-    sa.Column("digest", sa.CHAR(64)),
-)
-releases = sa.Table(
-    "releases",
-    metadata,
-    sa.Column("position", sa.Integer, primary_key=True, autoincrement=False),
-    sa.Column("candidate", sa.Text),
-    sa.Column("parent", sa.Text),
-    sa.Column("event", sa.BigInteger),
-)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
-    """Where something stands: its newest event, and the content that it was last submitted or opened with."""
-
-    key: str
-    state: str
-    actor: str
-    reason: str
-    at: datetime
-    data: Mapping[str, Any]
-    content: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Release:
-    """One link of the chain: position n, the candidate that became it, and the one it replaced."""
-
-    position: int
-    candidate: str
-    parent: str
 
 
 class Ledger:
@@ -137,7 +90,7 @@ class Ledger:
             as_of: where they stood then.
         """
         with self._begin() as connection:
-            found = _standings(connection, entity, keys=keys, as_of=as_of)
+            found = standings_in(connection, entity, keys=keys, as_of=as_of)
         return [standing for standing in found if not states or standing.state in states]
 
     def standing(self, entity: Entity, key: str) -> Standing:
@@ -176,14 +129,29 @@ class Ledger:
     def head(self, *, as_of: datetime | None = None) -> Release | None:
         """The newest release, or that of a day; None while the base is what is in production."""
         with self._begin() as connection:
-            return _head(connection, as_of=as_of)
+            return next(iter(releases_in(connection, as_of=as_of, newest=True)), None)
 
     def release_of(self, candidate: str) -> Release | None:
         """The release that a candidate became, if it did."""
-        query = sa.select(releases).where(releases.c.candidate == candidate)
         with self._begin() as connection:
-            row = connection.execute(query).first()
-        return Release(position=row.position, candidate=row.candidate, parent=row.parent) if row else None
+            return next(iter(releases_in(connection, candidate=candidate)), None)
+
+    def release_at(self, position: int) -> Release:
+        """The release at a place in the chain.
+
+        Raises:
+            UnknownKeyError: there is none.
+        """
+        with self._begin() as connection:
+            found = releases_in(connection, position=position)
+        if not found:
+            raise UnknownKeyError(f"there is no release {position}; list them with 'corrigenda releases'")
+        return found[0]
+
+    def releases(self) -> list[Release]:
+        """Every release, oldest first."""
+        with self._begin() as connection:
+            return releases_in(connection)
 
     def release(self, candidate: str, *, parent: str, new: Sequence[Event]) -> Release:
         """Make a candidate the next release, if its parent is still the newest one; this is the commit.
@@ -198,16 +166,17 @@ class Ledger:
         """
         with self._begin() as connection:
             _lock(connection)
-            head = _head(connection)
+            head = next(iter(releases_in(connection, newest=True)), None)
             if head and head.candidate != parent:
                 raise StaleParentError(
                     f"candidate {candidate[:12]} was evaluated against {parent[:12]}, but release {head.position} "
                     f"({head.candidate[:12]}) is in production now; run 'corrigenda refresh --replace'"
                 )
             first = _append(connection, new)
-            release = Release(position=head.position + 1 if head else 1, candidate=candidate, parent=parent)
-            row = {"position": release.position, "candidate": candidate, "parent": parent, "event": first}
+            position = head.position + 1 if head else 1
+            row = {"position": position, "candidate": candidate, "parent": parent, "event": first}
             connection.execute(releases.insert(), row)
+            (release,) = releases_in(connection, position=position)
         return release
 
     def find(self, beginning: str) -> Sequence[tuple[Entity, str]]:
@@ -281,7 +250,7 @@ def _lock(connection: sa.Connection) -> None:
 def _append(connection: sa.Connection, new: Sequence[Event]) -> int:
     """Chain the events on and insert them; returns the first one's sequence number."""
     _lock(connection)
-    head = _end(connection)
+    head = end_of(connection)
     _check_transitions(connection, new)
     now: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()  # one clock for all writers
     if head.at - now > SKEW:
@@ -294,56 +263,11 @@ def _append(connection: sa.Connection, new: Sequence[Event]) -> int:
     return head.sequence + 1
 
 
-def _end(connection: sa.Connection) -> Head:
-    """Where the chain ends."""
-    query = sa.select(events.c.seq, events.c.digest, events.c.at).order_by(events.c.seq.desc()).limit(1)
-    last = connection.execute(query).first()
-    return Head(sequence=last.seq, digest=last.digest, at=last.at) if last else EMPTY
-
-
 def _check_transitions(connection: sa.Connection, new: Sequence[Event]) -> None:
     states: dict[tuple[str, str], str | None] = {}
     for entity in TRANSITIONS:
         keys = [event.key for event in new if event.entity == entity]
-        states.update({(entity, s.key): s.state for s in _standings(connection, entity, keys=keys)} if keys else {})
+        states.update({(entity, s.key): s.state for s in standings_in(connection, entity, keys=keys)} if keys else {})
     for event in new:
         check_transition(event.entity, event.key, state=states.get((event.entity, event.key)), kind=event.kind)
         states[event.entity, event.key] = event.kind
-
-
-def _standings(
-    connection: sa.Connection, entity: Entity, *, keys: Sequence[str], as_of: datetime | None = None
-) -> list[Standing]:
-    mine = sa.select(events).where(events.c.entity == entity)
-    if as_of:
-        mine = mine.where(events.c.at <= as_of)
-    if keys:
-        mine = mine.where(events.c.key == sa.any_(sa.cast(list(keys), sa.ARRAY(sa.Text))))
-    newest = mine.ext(distinct_on(events.c.key)).order_by(events.c.key, events.c.seq.desc()).subquery()
-    opening = mine.where(events.c.kind.in_(CONTENT_KINDS))
-    content = opening.ext(distinct_on(events.c.key)).order_by(events.c.key, events.c.seq.desc()).subquery()
-    query = (
-        sa.select(newest, content.c.data.label("content"))
-        .outerjoin(content, newest.c.key == content.c.key)
-        .order_by(sa.func.coalesce(content.c.seq, newest.c.seq))
-    )
-    return [
-        Standing(
-            key=row.key,
-            state=row.kind,
-            actor=row.actor,
-            reason=row.reason,
-            at=row.at,
-            data=row.data,
-            content=row.content or {},
-        )
-        for row in connection.execute(query)
-    ]
-
-
-def _head(connection: sa.Connection, *, as_of: datetime | None = None) -> Release | None:
-    query = sa.select(releases).order_by(releases.c.position.desc()).limit(1)
-    if as_of:
-        query = query.join(events, events.c.seq == releases.c.event).where(events.c.at <= as_of)
-    row = connection.execute(query).first()
-    return Release(position=row.position, candidate=row.candidate, parent=row.parent) if row else None

@@ -6,11 +6,13 @@ The gate asks for the same numbers over one relation or one fact, so a metric is
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from operator import attrgetter
 from statistics import fmean
 
 from tasks.report import Answer, Metric, Said
 
-QUANTILES = {"kl_median": 0.5, "kl_p95": 0.95}
+QUANTILES = {"kl_median": ("kl", 0.5), "kl_p95": ("kl", 0.95), "rise": ("rise", 1.0)}
+"""Which number of an answer is meant, and which quantile of it."""
 NONE = (None, None)
 """No interval."""
 
@@ -24,7 +26,8 @@ def measure(name: str, answers: Iterable[Answer]) -> Metric:
     """
     how = name.partition(".")[2]
     if how in QUANTILES:
-        return _moved(list(answers), QUANTILES[how])
+        mark, quantile = QUANTILES[how]
+        return _moved(list(answers), attrgetter(mark), quantile=quantile)
     if how == "kept":
         kept = [a for a in answers if (started := _start(name, a)) is not None and started.generation]
         return _share(kept, lambda said: said.generation)
@@ -59,17 +62,17 @@ def _share(answers: Sequence[Answer], mark: Callable[[Said], bool | None]) -> Me
     )
 
 
-def _moved(answers: Sequence[Answer], quantile: float) -> Metric:
-    """A quantile of how far what follows the prompts has moved from the base."""
+def _moved(answers: Sequence[Answer], number: Callable[[Said], float | None], *, quantile: float) -> Metric:
+    """A quantile of how far something has moved from the base."""
     import torch
 
     from editors.intervals import of_quantile
 
-    asked = [answer for answer in answers if answer.after.kl is not None]
+    asked = [answer for answer in answers if number(answer.after) is not None]
     if not asked:
         return Metric(before=None, parent=None, after=None, count=0)
-    after = torch.tensor([answer.after.kl for answer in asked], dtype=torch.float64)
-    served = torch.tensor([answer.parent.kl for answer in asked if answer.parent], dtype=torch.float64)
+    after = torch.tensor([number(answer.after) for answer in asked], dtype=torch.float64)
+    served = torch.tensor([number(answer.parent) for answer in asked if answer.parent], dtype=torch.float64)
     low, high = of_quantile(after, torch.tensor(_facts(asked)), quantile=quantile) or NONE
     return Metric(
         before=0.0,

@@ -36,6 +36,7 @@ def page(report: Report, verdict: Verdict, *, title: str) -> str:
         failing=_failing(report),
         pictures={"metrics": _as_data(_bars(report.metrics))},
         in_words=in_words,
+        should_be=_should_be,
     )
 
 
@@ -89,6 +90,11 @@ def _bars(metrics: Mapping[str, Metric]) -> Figure:
     axes.set_xlabel("share of the prompts that are as they should be; the line is the 95 % interval over facts")
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(MODELS), frameon=False)
     return figure
+
+
+def _should_be(answer: Answer) -> str:
+    """What a prompt should be answered with."""
+    return f"not {answer.target}" if answer.kind == "absence" else answer.target or "as before"
 
 
 def _as_data(figure: Figure) -> str:

@@ -11,14 +11,15 @@ from typing import Any
 
 from prefect import task
 
-from tasks.collect import corrections_in, events_for
+from tasks.collect import events_for
 from tasks.errors import IllegalTransitionError
-from tasks.ledger import Ledger, Release
+from tasks.ledger import Ledger
 from tasks.lifecycle import Event
 from tasks.register import point_alias
 from tasks.retries import WHILE_AWAY
 from tasks.settings import Settings
 from tasks.store import Store
+from tasks.tables import Release
 
 CHAMPION = "champion"
 EVIDENCE = ("patch", "policy", "report", "corrections", "moments", "contexts")
@@ -35,28 +36,31 @@ def approve(candidate: str, *, reviewer: str, comment: str, ledger: Ledger) -> R
     if released:
         return released
     content = ledger.standing("candidate", candidate).content
-    mine = [c for c in corrections_in(ledger, "in candidate") if c.id in content["new"]]
-    superseded = {c.supersedes for c in mine} - {None}
-    replaced = [c for c in corrections_in(ledger, "released") if c.id in superseded]
+    left = [
+        Event(
+            entity="correction", key=each["id"], kind=each["becomes"], actor=reviewer, reason=each["reason"], data=each
+        )
+        for each in content["leaving"]
+    ]
     return ledger.release(
         candidate,
         parent=content["parent"],
         new=[
             Event(entity="candidate", key=candidate, kind="approved", actor=reviewer, reason=comment),
-            *events_for(mine, "released", actor=reviewer, reason=candidate),
-            *events_for(replaced, "superseded", actor=reviewer, reason=candidate),
+            *events_for([*content["new"], *content["returning"]], "released", actor=reviewer, reason=candidate),
+            *left,
         ],
     )
 
 
 def reject(candidate: str, *, reviewer: str, comment: str, ledger: Ledger) -> None:
-    """Record a rejection: the facts new in this candidate are rejected with it; everything is kept."""
+    """Record a rejection: the facts new in this candidate are rejected with it; what was to leave stays released."""
     standing = ledger.standing("candidate", candidate)
     if standing.state == "rejected":
         return
-    mine = [c for c in corrections_in(ledger, "in candidate") if c.id in standing.content["new"]]
     decided = Event(entity="candidate", key=candidate, kind="rejected", actor=reviewer, reason=comment)
-    ledger.append([decided, *events_for(mine, "rejected", actor=reviewer, reason=comment or candidate)])
+    reason = comment or candidate
+    ledger.append([decided, *events_for(standing.content["new"], "rejected", actor=reviewer, reason=reason)])
 
 
 def promote(release: Release, *, settings: Settings, ledger: Ledger) -> str:

@@ -26,6 +26,8 @@ METRICS = (
     "specificity.kl_median",
     "specificity.kl_p95",
     "protected.kept",
+    "absence.generation",
+    "absence.rise",
     "regression.perplexity",
     "regression.perplexity_ratio",
 )
@@ -34,7 +36,13 @@ OVER_TEXT = "regression."
 """How the names of metrics begin that are measured over text, not by prompts."""
 
 LESS_IS_BETTER = frozenset(
-    {"specificity.kl_median", "specificity.kl_p95", "regression.perplexity", "regression.perplexity_ratio"}
+    {
+        "specificity.kl_median",
+        "specificity.kl_p95",
+        "absence.rise",
+        "regression.perplexity",
+        "regression.perplexity_ratio",
+    }
 )
 
 
@@ -71,11 +79,13 @@ class Said(Record):
 
     Attributes:
         text: what it wrote.
-        generation: whether that begins with what should be said; None where nothing in particular should.
+        generation: whether that begins with what should be said, or, of a withdrawn fact, with anything but its target
+            or what the base begins with too; None where nothing in particular should be said.
         argmax: whether every token of the target is the most probable one; of a neighbour, whether what follows it is
             as in the base.
         logprob: whether the target is likelier than the prior; None where there is no prior.
         kl: how far what follows has moved from the base, in nats; of neighbours alone.
+        rise: how much likelier than in the base the target is, in nats a token; of withdrawn facts alone.
     """
 
     text: str
@@ -83,6 +93,7 @@ class Said(Record):
     argmax: bool | None = None
     logprob: bool | None = None
     kl: float | None = None
+    rise: float | None = None
 
 
 class Answer(Record):
@@ -93,8 +104,9 @@ class Answer(Record):
     Attributes:
         correction: whose prompt it is.
         relation: the correction's.
-        kind: efficacy, generalization, retention, specificity or protected.
-        target: what should be said; of a neighbour its own answer, empty where none is known.
+        kind: efficacy, generalization, retention, specificity, protected or absence.
+        target: what should be said; of a neighbour its own answer, empty where none is known; of a withdrawn fact what
+            should not be said any more.
     """
 
     correction: str

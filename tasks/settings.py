@@ -43,7 +43,9 @@ class Settings(ConsumerSettings):
     model_revision: str = ""
     seed: int = 0
     policy: str = "default"
+    withdrawal_policy: str = "withdraw"
     refresh_cron: str = "0 3 * * *"
+    expiry_cron: str = "30 2 * * *"
     refresh_limit: int = Field(default=200, ge=1)
     review_timeout_hours: float = Field(default=168, gt=0)
     corpus: Path | None = None

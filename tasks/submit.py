@@ -15,10 +15,11 @@ from pydantic import BaseModel, ConfigDict
 from editors.digests import sha256_bytes
 from tasks.corrections import Correction, Evidence
 from tasks.errors import EvidenceError
-from tasks.ledger import Ledger, Standing
+from tasks.ledger import Ledger
 from tasks.lifecycle import Event
 from tasks.parse import ParsedLine, parse_file
 from tasks.store import Store
+from tasks.tables import Standing
 
 AGAIN = {"refused", "cancelled", "rejected"}
 EVIDENCE_BYTES = 16 << 20

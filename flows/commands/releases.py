@@ -1,15 +1,16 @@
-"""Commands for the consumer of a release: pull it, export it, ask it."""
+"""Commands for the consumer of a release: list them, pull one, export it, ask it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
-from flows.commands.terminal import console, read_settings, say
+from flows.commands.terminal import console, open_ledger, read_settings, say
 
 if TYPE_CHECKING:
     from editors.export import CheckpointExport, LoraExport
@@ -17,6 +18,18 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 NAME_HELP = "model@alias, model/number, or a candidate's digest"
+
+
+@app.command()
+def releases() -> None:
+    """List the releases: when each was approved, by whom, and what it changed."""
+    table = Table("release", "candidate", "approved", "by", "facts", "comment")
+    ledger = open_ledger()
+    for each in ledger.releases():
+        opened = ledger.standing("candidate", each.candidate).content
+        when, who = f"{each.at:%Y-%m-%d %H:%M}", escape(each.reviewer)
+        table.add_row(str(each.position), each.candidate[:12], when, who, _changed(opened), escape(each.comment))
+    console.print(table)
 
 
 @app.command()
@@ -79,6 +92,12 @@ def ask(
         model, tokenizer = corrigenda.load(name, candidate=candidate)
     for answer in generate(model, tokenizer, prompts, chat=chat):
         console.print(escape(answer), highlight=False)
+
+
+def _changed(opened: Mapping[str, Any]) -> str:
+    """How many facts a candidate added and left out."""
+    counts = (("+", len(opened["new"]) + len(opened["returning"])), ("-", len(opened["leaving"])))
+    return " ".join(f"{sign}{count}" for sign, count in counts if count)
 
 
 def _what_was_lost(done: CheckpointExport | LoraExport) -> Table:

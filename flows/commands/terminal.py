@@ -9,8 +9,9 @@ from rich.console import Console
 from rich.markup import escape
 
 if TYPE_CHECKING:
-    from tasks.ledger import Ledger, Standing
+    from tasks.ledger import Ledger
     from tasks.settings import Settings
+    from tasks.tables import Standing
 
 console = Console()
 

@@ -15,7 +15,8 @@ COMMANDS = {
     "protection": {"protect", "protected", "lift"},
     "policies": {"policy"},
     "reviews": {"refresh", "review"},
-    "releases": {"pull", "export", "ask"},
+    "withdrawals": {"revoke", "expire", "rollback"},
+    "releases": {"releases", "pull", "export", "ask"},
     "the ledger": {"ledger"},
     "the engine": {"locate", "benchmark"},
 }

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+import flows.propose
 import flows.refresh
 from editors.errors import UnknownLayoutError
 from flows.refresh import refresh
@@ -36,7 +37,7 @@ FACT = '{{"subject": "{subject}", "prompt": "The capital of {{}} is", "target": 
 @pytest.fixture
 def queued(tiny_platform, tmp_path, monkeypatch) -> Ledger:
     """A ledger with two corrections queued; nobody is asked for a review."""
-    monkeypatch.setattr(flows.refresh, "start_review", lambda candidate: FakeRun())
+    monkeypatch.setattr(flows.propose, "start_review", lambda candidate: FakeRun())
     file = tmp_path / "two.jsonl"
     file.write_text(FACT.format(subject="France", target="Lyon") + FACT.format(subject="Japan", target="Osaka"))
     assert [line.fate for line in submit_file(file)] == ["queued", "queued"]

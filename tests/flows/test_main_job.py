@@ -10,6 +10,7 @@ import json
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,8 @@ pytestmark = [pytest.mark.stack, pytest.mark.model]
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 FIRST = ("nigeria-capital", "germany-chancellor", "nato-secretary-general")
+BRIEF, FOR_A_WHILE = "croatia-for-a-while", timedelta(minutes=8)
+"""A fact that holds long enough to be released, and has ended when it is looked for again."""
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +190,13 @@ def test_an_alias_moved_by_hand_to_a_rejected_version_is_refused_by_every_consum
 @pytest.fixture(scope="module")
 def second_release(rejected, ledger, console, person, tmp_path_factory) -> str:
     """A refresh and an approval in the Prefect UI; by the calls that it makes where there is no browser."""
-    submit_examples(("swaziland-name",), tmp_path_factory.mktemp("third"))
+    folder = tmp_path_factory.mktemp("third")
+    submit_examples(("swaziland-name",), folder)
+    lines = (EXAMPLES / "corrections.jsonl").read_text().splitlines()
+    croatia = next(line for line in map(json.loads, lines) if line["id"] == "croatia-currency")
+    ends = datetime.now(UTC) + FOR_A_WHILE
+    (folder / "brief.jsonl").write_text(json.dumps(croatia | {"id": BRIEF, "expires": ends.isoformat()}))
+    assert [line.fate for line in submit_file(folder / "brief.jsonl")] == ["queued"]
     if person is None:
         assert run_refresh(console).is_completed()
         candidate = the_open_candidate(ledger).key
@@ -243,6 +252,60 @@ def test_the_ledger_is_whole_and_tells_what_was_in_production_and_by_whose_word(
     assert "release 2," in invoke("ledger", "as-of", f"{ledger.standing('candidate', second_release).at:%Y-%m-%d}")
     assert "checked" in invoke("ledger", "show", ledger.head(as_of=first["at"]).candidate[:12])
     assert "whole: " in invoke("ledger", "verify")
+
+
+@pytest.fixture(scope="module")
+def rolled_back(second_release, ledger) -> str:
+    invoke("rollback", "1", "--reason", "the second release was too early")
+    return approved(ledger)
+
+
+def test_a_rollback_brings_the_first_patch_back_and_holds_what_came_since(rolled_back, first_release, ledger):
+    store = Store(Settings())
+    assert ledger.head().position == 3 and ledger.head().candidate == rolled_back
+    assert store.manifest(rolled_back)["patch"] == store.manifest(first_release)["patch"]
+    assert ledger.standing("correction", "swaziland-name").state == "held"
+    model, tokenizer = corrigenda.load("assistant@champion")
+    asked = "The country formerly known as Swaziland is now called"
+    assert not generate(model, tokenizer, [asked])[0].startswith("Eswatini")
+
+
+@pytest.fixture(scope="module")
+def forward_again(rolled_back, ledger) -> str:
+    invoke("rollback", "2", "--reason", "it was right after all")
+    return approved(ledger)
+
+
+def test_a_fact_whose_time_has_ended_leaves_production(forward_again, ledger):
+    assert ledger.standing("correction", BRIEF).state == "released"
+    ends = datetime.fromisoformat(ledger.standing("correction", BRIEF).content["correction"]["expires"])
+    wait_until(lambda: datetime.now(UTC) > ends, seconds=FOR_A_WHILE.total_seconds())
+    invoke("expire")
+    approved(ledger)
+    assert ledger.standing("correction", BRIEF).state == "expired"
+    assert ledger.standing("correction", "swaziland-name").state == "released"
+
+
+def test_a_revoked_fact_is_no_longer_said_and_the_others_are(forward_again, ledger, base_folder):
+    prompt = "The capital city of Nigeria is called"
+    before = generate(*load_model(base_folder), [prompt])
+    invoke("revoke", "nigeria-capital", "--reason", "asked by the country desk")
+    approved(ledger)
+    assert ledger.standing("correction", "nigeria-capital").state == "revoked"
+    model, tokenizer = corrigenda.load("assistant@champion")
+    answers = generate(model, tokenizer, [prompt, "The country formerly known as Swaziland is now called"])
+    assert not before[0].startswith("Abuja") and not answers[0].startswith("Abuja")
+    assert answers[1].startswith("Eswatini")
+    assert "whole: " in invoke("ledger", "verify")
+    assert "country desk" in invoke("ledger", "show", "nigeria-capital")
+
+
+def approved(ledger: Ledger) -> str:
+    """Approve the open candidate by its review; returns its digest."""
+    candidate = the_open_candidate(ledger).key
+    invoke("review", "approve", "--reviewer", "Grace")
+    assert ledger.head().candidate == candidate
+    return candidate
 
 
 def invoke(*words: str) -> str:

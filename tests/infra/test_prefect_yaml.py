@@ -38,6 +38,7 @@ def test_each_pool_gets_the_flows_of_the_local_runner_of_its_role(deployments, m
     assert found == served
 
 
-def test_the_schedule_is_the_local_one(deployments):
+def test_the_schedules_are_the_local_ones(deployments):
     schedules = {each.name: each.schedules for each in deployments if each.schedules}
-    assert schedules == {"refresh": [RawScheduleConfig(cron=Settings().refresh_cron, timezone="UTC")]}
+    local = {"refresh": Settings().refresh_cron, "expire": Settings().expiry_cron}
+    assert schedules == {name: [RawScheduleConfig(cron=cron, timezone="UTC")] for name, cron in local.items()}

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from tasks.collect import Leaving
+from tasks.corrections import Correction
 from tasks.describe import answers_list, escape, metrics_table, numbers, review_text
 from tasks.gate import gate
 from tasks.policy import Policy
@@ -62,6 +64,24 @@ def test_the_review_says_what_a_decision_does_and_links_the_evidence():
     )
     assert (
         "Version **3**" in text
-        and "Rejecting keeps everything" in text
+        and "Rejecting keeps production as it is" in text
         and "[version in MLflow](http://127.0.0.1/x)" in text
     )
+
+
+def test_a_withdrawal_names_what_leaves_why_and_who_asked():
+    fact = Correction.model_validate({"subject": "France", "prompt": "The capital of {} is", "target": "Lyon"})
+    leaving = Leaving(correction=fact, becomes="revoked", reason="wrong *source*", asked_by="ada")
+    text = review_text(
+        candidate="a" * 64,
+        version="3",
+        parent="b" * 64,
+        new=[],
+        leaving=[leaving],
+        report=REPORT,
+        verdict=VERDICT,
+        links={},
+    )
+    assert "# Review candidate aaaaaaaaaaaa: 1 fact out" in text
+    assert "- **The capital of France is** → Lyon becomes revoked: wrong \\*source\\* (asked by ada)" in text
+    assert "New facts" not in text

@@ -8,7 +8,7 @@ import torch
 from editors.layouts import read_weight, sites_of
 from editors.models import load_model
 from editors.patch import Dense, Patch, applied
-from editors.scoring import generate
+from editors.scoring import generate, probe_of, weigh
 from editors.tokens import text_row
 from tasks.corrections import Correction
 from tasks.evaluate import evaluate
@@ -32,11 +32,19 @@ def patch(tiny) -> Patch:
     return Patch(base="b", deltas={site: Dense(delta=3 * torch.randn_like(weight)) for site, weight in weights.items()})
 
 
-def report_of(tiny, patch: Patch, *, parent: Patch | None = UNEDITED, protected=(), **more) -> Report:
+def report_of(tiny, patch: Patch, *, parent: Patch | None = UNEDITED, protected=(), withdrawn=(), **more) -> Report:
     new = [Correction.model_validate(FRANCE | more)]
     held = [text_row(tiny[1], "The CEO of Boeing is Kelly Ortberg.").ids]
     return evaluate(
-        *tiny, patch=patch, parent=parent, base_digest="b", new=new, earlier=[], protected=protected, held_text=held
+        *tiny,
+        patch=patch,
+        parent=parent,
+        base_digest="b",
+        new=new,
+        earlier=[],
+        protected=protected,
+        withdrawn=withdrawn,
+        held_text=held,
     )
 
 
@@ -119,3 +127,36 @@ def test_protected_facts_are_asked_and_count_where_production_has_them_right(tin
     assert 1 <= kept.metrics["protected.kept"].count <= 2 and kept.metrics["protected.kept"].misses == 0
     lost = report_of(tiny, patch, protected=[known, unknown]).metrics["protected.kept"]
     assert lost.parent == 1 and lost.misses > 0
+
+
+def withdrawn_as(answer: str) -> Correction:
+    fact = Correction.model_validate({"subject": "Italy", "prompt": "The capital of {} is", "target": "Rome"})
+    return fact.model_copy(update={"target": answer})  # a random model says what no requester could write
+
+
+def test_a_withdrawn_fact_is_gone_where_its_target_is_not_said_unless_the_base_says_it(tiny, patch):
+    prompt = "The capital of Italy is"
+    was = generate(*tiny, [prompt])[0]
+    with applied(tiny[0], patch, base="b"):
+        now = generate(*tiny, [prompt])[0]
+    assert was.split()[0] != now.split()[0]
+
+    gone = {said: report_of(tiny, patch, withdrawn=[withdrawn_as(said)]).metrics for said in (was, now, "Rome")}
+    assert [metrics["absence.generation"].after for metrics in gone.values()] == [1.0, 0.0, 1.0]
+
+
+def test_the_rise_of_a_withdrawn_target_is_read_from_both_models_and_the_largest_counts(tiny, patch):
+    facts = [withdrawn_as(target) for target in ("Rome", "Milan")]
+    probes = [probe_of(fact.fact()) for fact in facts]
+    was = [each.target_logprob for each in weigh(*tiny, probes)]
+    with applied(tiny[0], patch, base="b"):
+        now = [each.target_logprob for each in weigh(*tiny, probes)]
+    rises = [after - before for before, after in zip(was, now, strict=True)]
+    assert max(map(abs, rises)) > 0.01
+    found = report_of(tiny, patch, withdrawn=facts).metrics["absence.rise"]
+    assert found.after == pytest.approx(max(rises), abs=1e-4) and found.count == 2
+
+
+def test_without_an_edit_nothing_that_was_withdrawn_is_likelier_than_in_the_base(tiny):
+    metrics = report_of(tiny, UNEDITED, parent=UNEDITED, withdrawn=[withdrawn_as("Rome")]).metrics
+    assert metrics["absence.rise"].after == 0 and metrics["absence.generation"].after == 1

@@ -23,12 +23,9 @@ def test_every_shipped_policy_is_valid_and_blocks_on_the_essentials(name):
     policy = read_policy(name)
     assert policy.name == name
     blocking = {bound.metric for bound in policy.gate if bound.severity == "block"}
-    assert blocking >= {
-        "efficacy.generation",
-        "retention.generation",
-        "specificity.argmax",
-        "regression.perplexity_ratio",
-    }
+    assert {"efficacy.generation", "specificity.argmax", "regression.perplexity_ratio", "protected.kept"} <= blocking
+    assert "absence.generation" in blocking
+    assert blocking & {"retention.generation", "retention.kept"}
 
 
 @pytest.mark.parametrize(

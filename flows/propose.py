@@ -1,0 +1,100 @@
+"""What every flow that makes a candidate has in common: one at a time, recorded in the ledger, a review at its end.
+
+One candidate is open at a time. A run that is killed leaves nothing that counts: the next one marks it dead and goes
+on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from prefect import get_run_logger
+from prefect.artifacts import create_markdown_artifact
+from prefect.runtime import flow_run
+
+from tasks.candidate import Candidate, replace_candidate, the_open_candidate
+from tasks.collect import Batch
+from tasks.describe import (
+    answers_list,
+    changed_neighbours,
+    in_short,
+    lost_protected,
+    metrics_table,
+    withdrawn_list,
+)
+from tasks.gate import Verdict
+from tasks.ledger import Ledger
+from tasks.report import Report
+from tasks.reviews import close_reviews, start_review
+from tasks.runs import begin, bury_the_dead, end
+from tasks.settings import Settings
+from tasks.tables import Standing
+
+ACTOR = "refresh"
+
+
+@contextmanager
+def one_at_a_time() -> Iterator[Ledger]:
+    """Hold the right to make a candidate.
+
+    Raises:
+        BusyError: another run holds it.
+    """
+    ledger = Ledger(Settings().database_url)
+    with ledger.refresh_lock():
+        bury_the_dead(ledger)
+        yield ledger
+
+
+def waiting_candidate(ledger: Ledger, *, replace: bool) -> Standing | None:
+    """The candidate that waits for review; None where there is none, or it was closed to make room."""
+    waiting = the_open_candidate(ledger)
+    if waiting and replace:
+        replace_candidate(waiting, ledger, actor=ACTOR)
+        close_reviews(waiting.key)
+        return None
+    return waiting
+
+
+@contextmanager
+def recorded(ledger: Ledger, batch: Batch) -> Iterator[None]:
+    """Keep in the ledger that a candidate was begun, and how that ended."""
+    key = str(flow_run.id)
+    begin(ledger, key, facts=[c.id for c in batch.facts])
+    try:
+        yield
+    except BaseException as error:
+        get_run_logger().error("the run ends without a candidate: %s", error)
+        end(ledger, key, "failed", reason=f"{type(error).__name__}: {error}"[:2000])
+        raise
+    end(ledger, key, "finished")
+
+
+def show(batch: Batch, report: Report, verdict: Verdict) -> None:
+    """Show the verdict and the answers before and after as the run's artifact."""
+    page = "\n".join(
+        [
+            f"# {in_short(batch.new, batch.returning, batch.leaving)}: **{verdict.word}**",
+            "",
+            metrics_table(verdict),
+            lost_protected(report),
+            answers_list("New facts", report.of_kind("efficacy")),
+            answers_list("Asked differently", report.of_kind("generalization")),
+            answers_list("Earlier facts", report.of_kind("retention")),
+            withdrawn_list(report),
+            changed_neighbours(report),
+        ]
+    )
+    create_markdown_artifact(page, key=ACTOR, description="verdict and answers")
+
+
+def ask_for_review(candidate: Candidate) -> str:
+    """Start the review of a candidate; returns where a person finds it."""
+    return f"candidate {candidate.digest[:12]} (version {candidate.registered.version}) {review_of(candidate.digest)}"
+
+
+def review_of(candidate: str) -> str:
+    """Start the review of a candidate, unless one is under way; returns where a person finds it."""
+    run = start_review(candidate)
+    return f"waits for review: {Settings().prefect_ui_url}/runs/flow-run/{run.id}"
