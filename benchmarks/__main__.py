@@ -21,8 +21,8 @@ from rich.table import Table
 
 from benchmarks.outcome import RESULTS, Result, table_of
 
-HOUR = ("solve", "moments", "values", "evaluation", "late_round", "memory", "quality")
-LONGER = ("published", "rounds", "capacity")
+HOUR = ("solve", "moments", "values", "evaluation", "memory", "quality")
+LONGER = ("late_round", "published", "rounds", "capacity")
 
 
 def main() -> int:

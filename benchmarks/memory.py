@@ -4,7 +4,7 @@ Each size is edited in a process of its own, which reports its high-water mark: 
 count, not only what the edit takes. What a step holds, it gives back before the next one; so one step shows as high a
 mark as twenty do.
 
-    python -m benchmarks.memory [--facts 50 200 1000] [--steps 1] [--budget 768] [--data FILE ...] [--model FOLDER]
+    python -m benchmarks.memory [--facts 50 200 1000] [--steps 1] [--budget 512] [--data FILE ...] [--model FOLDER]
 """
 
 from __future__ import annotations

@@ -56,6 +56,10 @@ class StoredValues:
             self._optimise({subject: subjects[subject] for subject in missing[first : first + PORTION]}, progress)
         return {own: self._load(own) for own in subjects.values()}
 
+    def count(self, facts: Sequence[Fact]) -> int:
+        """Return how many of the subjects' values are kept."""
+        return sum(self._record(tuple(own)).is_file() for own in by_subject(facts).values())
+
     def cost(self, facts: Sequence[Fact]) -> Cost:
         """Return what it took, once, to optimise the values of some facts."""
         records = [self._read(tuple(own)) for own in by_subject(facts).values()]

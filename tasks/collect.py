@@ -1,8 +1,8 @@
 """Collect: which facts the next candidate shall hold.
 
 A candidate holds all active facts and the queued ones that are due, oldest first. A queued correction that expired
-while it waited is cancelled. An active one that expired, or that a queued one supersedes, is left out, and stays
-released until the candidate is.
+while it waited is cancelled, one that contradicts what came to hold meanwhile is set aside. An active one that expired,
+or that a queued one supersedes, is left out, and stays released until the candidate is.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any, Literal
 from prefect import task
 from pydantic import BaseModel, ConfigDict
 
+from tasks.conflicts import find_conflicts
 from tasks.corrections import Correction
 from tasks.ledger import Ledger
 from tasks.lifecycle import Event
@@ -84,6 +85,9 @@ def collect(ledger: Ledger, *, now: datetime, limit: int) -> Batch:
     queued = corrections_in(ledger, "queued")
     ledger.append([_expired(c) for c in queued if c.expires and c.expires <= now])
     due = [c for c in queued if (not c.expires or c.expires > now) and (not c.effective or c.effective <= now)]
+    overtaken = _overtaken(ledger, due)
+    ledger.append(overtaken)
+    due = [c for c in due if c.id not in {event.key for event in overtaken}]
     new = due[:limit]
     return batch_of(ledger, new=new, leaving=_left_behind(ledger, new, now=now), waiting=len(due) - len(new))
 
@@ -137,6 +141,26 @@ def contents(standings: Sequence[Standing]) -> list[Correction]:
 def events_for(ids: Iterable[str], kind: str, *, actor: str, reason: str = "") -> list[Event]:
     """The same event for each of some corrections."""
     return [Event(entity="correction", key=key, kind=kind, actor=actor, reason=reason) for key in ids]
+
+
+def _overtaken(ledger: Ledger, due: Sequence[Correction]) -> list[Event]:
+    """What was queued beside other facts than hold now, as after a rollback, and contradicts those is set aside."""
+    found = find_conflicts(due, corrections_in(ledger, "released"), protected_facts(ledger))
+    others = {
+        c.id: ", ".join(each for each in (one.contradicts_active, one.contradicts_protected) if each)
+        for c, one in zip(due, found, strict=True)
+    }
+    return [
+        Event(
+            entity="correction",
+            key=key,
+            kind="quarantined",
+            actor=ACTOR,
+            reason=f"contradicts {named}, which holds now; cancel it, or submit it anew with 'supersedes'",
+        )
+        for key, named in others.items()
+        if named
+    ]
 
 
 def _left_behind(ledger: Ledger, new: Sequence[Correction], *, now: datetime) -> list[Leaving]:

@@ -276,3 +276,15 @@ def test_a_held_fact_can_be_queued_again_and_a_revoked_one_is_not_by_submitting_
     assert platform.states("france", "japan") == ["held", "revoked"]
     assert CliRunner().invoke(app, ["retry", "france"]).exit_code == 0
     assert platform.states("france") == ["queued"]
+
+
+def test_what_was_queued_to_supersede_a_fact_that_is_held_now_is_set_aside(platform):
+    """It would contradict the fact that came back in its place."""
+    platform.release(FRANCE)
+    platform.release(NICE)
+    assert platform.submit({"id": "paris", "subject": "France", "target": "Paris", "supersedes": "nice"}) == ["queued"]
+    rollback(1, **WHY)
+    platform.approve()
+    assert "nothing to do" in refresh()
+    assert platform.states("france", "nice", "paris") == ["released", "held", "quarantined"]
+    assert "contradicts france" in platform.ledger.standing("correction", "paris").reason
