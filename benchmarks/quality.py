@@ -1,7 +1,7 @@
 """Quality on CounterFact: a hundred records in one batch, the default editor beside MEMIT.
 
-Runs `corrigenda benchmark` for each of the two, and keeps its reports under benchmarks/results/; or reads reports that
-were written elsewhere with --report, the default editor's first.
+Measures what `corrigenda benchmark` does for each of the two; or reads reports that it wrote with --report, the default
+editor's first.
 
     python -m benchmarks.quality [--limit 100] [--data FILE] [--report FILE FILE] [--model FOLDER]
 """
@@ -18,7 +18,7 @@ import torch
 
 from benchmarks.ground import COUNTERFACT, folder_of, on_cpu, options, records_in, told_with_bars
 from benchmarks.outcome import Outcome, conclude
-from tasks.benchmark import Request, benchmark, write
+from tasks.benchmark import Request, benchmark
 
 DEFAULT, BESIDE = "joint", "memit"
 NEIGHBOURHOOD, PERPLEXITY = 1.0, 1.0  # points and per cent that may be lost
@@ -35,8 +35,10 @@ def main() -> None:
     told = parser.parse_args()
     if not told.report:
         records_in([told.data], limit=1)
-    reports = told.report or [run(method, told) for method in (DEFAULT, BESIDE)]
-    ours, beside = (json.loads(report.read_bytes()) for report in reports)
+    if told.report:
+        ours, beside = (json.loads(report.read_bytes()) for report in told.report)
+    else:
+        ours, beside = (run(method, told) for method in (DEFAULT, BESIDE))
     conclude(
         "quality",
         outcomes(ours, beside),
@@ -46,12 +48,10 @@ def main() -> None:
     )
 
 
-def run(method: str, told) -> Path:
-    out = told.results / f"quality-{method}.json"
+def run(method: str, told) -> Report:
     request = Request(data=told.data, method=method, model=folder_of(told.model), limit=told.limit)
     with told_with_bars() as progress:
-        write(benchmark(request, settings=on_cpu(), progress=progress), out)
-    return out
+        return json.loads(benchmark(request, settings=on_cpu(), progress=progress).to_json())
 
 
 def outcomes(ours: Report, beside: Report) -> list[Outcome]:

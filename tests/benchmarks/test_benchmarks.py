@@ -63,7 +63,7 @@ def measure(tmp_path, monkeypatch, tiny_folder, home):
         ("moments", ["--tokens", 200], 1),
         ("values", ["--facts", 2, "--steps", 2], 1),
         ("evaluation", [], 1),
-        ("late_round", ["--active", 8, "--new", 2], 1),
+        ("late_round", ["--active", 2, "--new", 2], 1),
         ("memory", ["--facts", 2], 1),
         ("quality", ["--limit", 2], 5),
         ("rounds", ["--facts", 4, "--rounds", 2, "--again", 2], 2),
