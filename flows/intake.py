@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
 
@@ -21,7 +23,7 @@ def intake() -> Intake:
 
 def _page(outcome: Intake) -> str:
     """What was decided, and where Great Expectations' own result is."""
-    refused = [f"| {escape(key)} | {escape('; '.join(why))} |" for key, why in outcome.refused.items()]
+    refused, warned = _rows(outcome.refused), _rows(outcome.warned)
     return "\n".join(
         [
             f"# Intake: {len(outcome.queued)} queued, {len(outcome.refused)} refused",
@@ -29,6 +31,11 @@ def _page(outcome: Intake) -> str:
             f"Great Expectations' result is `blobs/{outcome.result}` in the object store; "
             f"its Data Docs are at `{outcome.docs}`.",
             "",
-            *(["| correction | refused because |", "|---|---|", *refused[:200]] if refused else []),
+            *(["| correction | refused because |", "|---|---|", *refused[:200], ""] if refused else []),
+            *(["| correction | worth knowing |", "|---|---|", *warned[:200]] if warned else []),
         ]
     )
+
+
+def _rows(reasons: Mapping[str, Sequence[str]]) -> list[str]:
+    return [f"| {escape(key)} | {escape('; '.join(why))} |" for key, why in reasons.items()]

@@ -1,9 +1,12 @@
 """Which corrections cannot hold together: duplicates, contradictions, and supersessions that name the wrong one.
 
-Two corrections speak of the same thing when they share a name (subject or alias, normalised) and the relation. They
-agree when their normalised targets are equal. Unless both call the relation multi-valued, a different target is a
-contradiction: inside a batch everyone involved is refused, since none has precedence; an active fact gives way only to
-the correction that supersedes it. All of it is one pass over the batch, so that a hundred thousand take seconds.
+Two corrections speak of the same thing when they share a name (subject or alias, normalised) and the relation, or when
+they ask the same: a prompt with one of the subject's names, a paraphrase or an inverse. They agree when their
+normalised targets are equal; what an inverse says may be any of the subject's names. Otherwise they are at odds, unless
+both are multi-valued; a prompt that both would edit in can say one thing only, so that is no excuse there. Inside a
+batch everyone involved is refused, since none has precedence; an active fact gives way only to the correction that
+supersedes it. All of it is one pass over the batch, so that a hundred thousand take seconds. What only looks like the
+same is found by `tasks/resemblance.py`.
 """
 
 from __future__ import annotations
@@ -13,11 +16,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
 
-from tasks.corrections import Correction, normalised
+from tasks.corrections import Correction, normalised, relation_of
 
 NAMED = 3
 
-Key = tuple[str, str]
+Key = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,18 +29,24 @@ class Conflicts:
 
     Attributes:
         duplicate_of: an earlier one in the batch that says the same.
-        contradicts: others in the batch that say something else.
+        contradicts: others in the batch that say something else of the subject in the relation.
+        disagrees: a question that others in the batch answer otherwise, and they.
         repeats_active: an active one that says the same.
         contradicts_protected: protected facts that say something else.
+        disagrees_protected: a question that protected facts answer otherwise, and they.
         contradicts_active: active ones that say something else, and are not superseded.
+        disagrees_active: a question that active ones answer otherwise, which are not superseded, and they.
         wrong_supersedes: what is wrong with the id that it supersedes.
     """
 
     duplicate_of: str | None
     contradicts: str | None
+    disagrees: str | None
     repeats_active: str | None
     contradicts_protected: str | None
+    disagrees_protected: str | None
     contradicts_active: str | None
+    disagrees_active: str | None
     wrong_supersedes: str | None
 
 
@@ -48,62 +57,129 @@ def find_conflicts(
     claims, standing, guarded = _claims(batch), _claims(active), _claims(protected)
     by_id = {correction.id: correction for correction in active}
     taken: dict[str, str] = {}
-    return [
-        Conflicts(
-            duplicate_of=_first(_same(correction, claims), before=correction.id),
-            contradicts=_named(_others(correction, claims)),
-            repeats_active=_named(_unless_superseded(correction, _same(correction, standing))),
-            contradicts_protected=_named(_others(correction, guarded)),
-            contradicts_active=_named(_unless_superseded(correction, _others(correction, standing))),
-            wrong_supersedes=_wrong_supersedes(correction, by_id, taken),
+    found: list[Conflicts] = []
+    for correction in batch:
+        own = {correction.id}
+        outdone = own | {correction.supersedes or correction.id}
+        contradicts, disagrees = _at_odds(correction, claims, but=own)
+        contradicts_active, disagrees_active = _at_odds(correction, standing, but=outdone)
+        contradicts_protected, disagrees_protected = _at_odds(correction, guarded)
+        found.append(
+            Conflicts(
+                duplicate_of=_first(_same(correction, claims), before=correction.id),
+                contradicts=contradicts,
+                disagrees=disagrees,
+                repeats_active=_named(_without(_same(correction, standing), outdone)),
+                contradicts_protected=contradicts_protected,
+                disagrees_protected=disagrees_protected,
+                contradicts_active=contradicts_active,
+                disagrees_active=disagrees_active,
+                wrong_supersedes=_wrong_supersedes(correction, by_id, taken),
+            )
         )
-        for correction in batch
-    ]
+    return found
+
+
+def names_of(correction: Correction) -> set[str]:
+    """Return the names of a correction's subject, normalised."""
+    return {normalised(name) for name in (correction.subject, *correction.aliases)}
+
+
+@dataclass(frozen=True, slots=True)
+class _Statement:
+    """One thing that a correction says.
+
+    Attributes:
+        key: what it speaks of: a subject in a relation, or a question.
+        says: what it says there, and other names of that.
+        several: whether others may say something else.
+        question: as it was asked; empty for a subject in a relation.
+    """
+
+    key: Key
+    says: tuple[str, ...]
+    several: bool
+    question: str = ""
 
 
 @dataclass(slots=True)
 class _Claim:
-    """What is said about one subject in one relation: ids by normalised target, apart those that allow no other."""
+    """What is said on one key: ids by normalised target, apart those that allow no other."""
 
     every: dict[str, dict[str, None]] = field(default_factory=lambda: defaultdict(dict))
     single: dict[str, dict[str, None]] = field(default_factory=lambda: defaultdict(dict))
 
 
+def _relations(correction: Correction) -> list[_Statement]:
+    """What is said of the subject, under each of its names."""
+    says = (normalised(correction.target),)
+    keys = [("relation", name, correction.relation) for name in sorted(names_of(correction))]
+    return [_Statement(key, says, correction.multi_valued) for key in keys]
+
+
+def _questions(correction: Correction) -> Iterator[_Statement]:
+    """What is said to each question: to those that are edited in, and to those that are only asked."""
+    says = (normalised(correction.target),)
+    for name in dict.fromkeys((correction.subject, *correction.aliases)):
+        question = correction.asked_of(name)
+        yield _Statement(("edited", _folded(question)), says, several=False, question=question)
+        yield _Statement(("asked", _folded(question)), says, correction.multi_valued, question)
+    for question in correction.paraphrases:
+        yield _Statement(("asked", _folded(question)), says, correction.multi_valued, question)
+    if inverse := correction.inverse:
+        says = (normalised(inverse.target),)
+        if says[0] in (names := names_of(correction)):
+            says += tuple(sorted(names - {says[0]}))
+        yield _Statement(("asked", _folded(inverse.prompt)), says, several=False, question=inverse.prompt)
+
+
+def _folded(question: str) -> str:
+    return relation_of(normalised(question))
+
+
 def _claims(corrections: Iterable[Correction]) -> dict[Key, _Claim]:
     claims: dict[Key, _Claim] = defaultdict(_Claim)
     for correction in corrections:
-        target = normalised(correction.target)
-        for key in _keys(correction):
-            claims[key].every[target][correction.id] = None
-            if not correction.multi_valued:
-                claims[key].single[target][correction.id] = None
+        for statement in (*_relations(correction), *_questions(correction)):
+            claim = claims[statement.key]
+            for target in statement.says:
+                claim.every[target][correction.id] = None
+                if not statement.several:
+                    claim.single[target][correction.id] = None
     return claims
-
-
-def _names(correction: Correction) -> set[str]:
-    return {normalised(name) for name in (correction.subject, *correction.aliases)}
-
-
-def _keys(correction: Correction) -> list[Key]:
-    return [(name, correction.relation) for name in sorted(_names(correction))]
 
 
 def _same(correction: Correction, claims: Mapping[Key, _Claim]) -> Iterator[str]:
     target = normalised(correction.target)
-    found = (claims[key].every.get(target, {}) for key in _keys(correction) if key in claims)
+    found = (claims[each.key].every.get(target, {}) for each in _relations(correction) if each.key in claims)
     return chain.from_iterable(found)
 
 
-def _others(correction: Correction, claims: Mapping[Key, _Claim]) -> Iterator[str]:
-    target = normalised(correction.target)
-    for key in _keys(correction):
-        if claim := claims.get(key):
-            targets = claim.single if correction.multi_valued else claim.every
-            yield from chain.from_iterable(ids for other, ids in targets.items() if other != target)
+def _at_odds(
+    correction: Correction, claims: Mapping[Key, _Claim], *, but: Iterable[str] = ()
+) -> tuple[str | None, str | None]:
+    """Who says something else of the subject; and only where nobody does, a question that is answered otherwise."""
+    others = chain.from_iterable(_others(each, claims) for each in _relations(correction))
+    if contradicted := _named(_without(others, but)):
+        return contradicted, None
+    for statement in _questions(correction):
+        if ids := _named(_without(_others(statement, claims), but)):
+            return None, f"{statement.question!r} like {ids}"
+    return None, None
 
 
-def _unless_superseded(correction: Correction, ids: Iterable[str]) -> Iterator[str]:
-    return (other for other in ids if other not in (correction.id, correction.supersedes))
+def _others(statement: _Statement, claims: Mapping[Key, _Claim]) -> Iterator[str]:
+    claim = claims.get(statement.key)
+    if claim is None:
+        return
+    agreeing = [claim.every[target] for target in statement.says if target in claim.every]
+    for target, ids in (claim.single if statement.several else claim.every).items():
+        if target not in statement.says:
+            yield from (each for each in ids if not any(each in agreed for agreed in agreeing))
+
+
+def _without(ids: Iterable[str], but: Iterable[str]) -> Iterator[str]:
+    return (other for other in ids if other not in but)
 
 
 def _first(ids: Iterator[str], *, before: str) -> str | None:
@@ -120,12 +196,16 @@ def _named(ids: Iterator[str]) -> str | None:
 
 
 def _wrong_supersedes(correction: Correction, active: Mapping[str, Correction], taken: dict[str, str]) -> str | None:
+    """What is superseded is about the same subject, or at odds in an inverse."""
     old = correction.supersedes
     if old is None:
         return None
     if old not in active:
         return f"{old!r}, which is not active; only an active correction can be superseded"
-    if _names(correction).isdisjoint(_names(active[old])):
+    if names_of(correction).isdisjoint(names_of(active[old])) and _at_odds(correction, _claims([active[old]])) == (
+        None,
+        None,
+    ):
         return f"{old!r}, which is about {active[old].subject!r}; name the one that this replaces"
     if (first := taken.setdefault(old, correction.id)) != correction.id:
         return f"{old!r}, as {first} in this batch does; only one can replace it"

@@ -225,7 +225,11 @@ class Correction(_Record):
     @property
     def filled_prompt(self) -> str:
         """The prompt with the subject in its place."""
-        return self.prompt.replace(PLACE, self.subject)
+        return self.asked_of(self.subject)
+
+    def asked_of(self, name: str) -> str:
+        """Return the prompt with one of the subject's names in its place."""
+        return self.prompt.replace(PLACE, name)
 
     @field_validator("subject")
     @classmethod

@@ -47,14 +47,26 @@ FINDINGS = {
         "contradicts {contradicts} in this batch: same subject and relation, another target; "
         "keep one of them, or set multi_valued on all if all are right"
     ),
+    "disagrees": (
+        "asks {disagrees} in this batch, and answers otherwise; keep one of them, word one prompt otherwise, or leave "
+        "that paraphrase or inverse out"
+    ),
     "repeats_active": "says the same as {repeats_active}, which is active; to renew it, set supersedes to its id",
     "contradicts_protected": (
         "contradicts {contradicts_protected}, which is protected: same subject and relation, another target; "
         "'corrigenda lift' ends the protection"
     ),
+    "disagrees_protected": (
+        "asks {disagrees_protected}, which is protected, and answers otherwise; leave that out, or 'corrigenda lift' "
+        "ends the protection"
+    ),
     "contradicts_active": (
         "contradicts {contradicts_active}, which is active: same subject and relation, another target; "
         "to replace it, set supersedes to its id"
+    ),
+    "disagrees_active": (
+        "asks {disagrees_active}, which is active, and answers otherwise; to replace that, set supersedes to its id, "
+        "or leave that paraphrase or inverse out"
     ),
     "wrong_supersedes": "supersedes {wrong_supersedes}",
 }
@@ -67,6 +79,14 @@ HARMLESS = {
     "subject_shares": (
         "subject shares a token with the {subject_shares!r} beside it in the prompt: the edit may not be found where "
         "another mark follows; put a word between them if you can"
+    ),
+    "probably_same": (
+        "says something else than {probably_same}: if both are one subject, list that name under aliases, so that "
+        "the two are compared"
+    ),
+    "claimed_twice": (
+        "says of its subject what {claimed_twice} says of another, and an inverse allows for one of them only: if "
+        "both are right, leave the inverse out"
     ),
 }
 

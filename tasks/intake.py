@@ -29,6 +29,7 @@ class Intake(BaseModel):
     Attributes:
         queued: ids that passed.
         refused: ids that did not, and why.
+        warned: what a reviewer should know of some, queued or refused.
         result: sha256 of Great Expectations' own result in the object store; empty where nothing was submitted.
         docs: the Data Docs' first page on the machine that ran the intake.
     """
@@ -37,6 +38,7 @@ class Intake(BaseModel):
 
     queued: tuple[str, ...] = ()
     refused: dict[str, tuple[str, ...]] = {}
+    warned: dict[str, tuple[str, ...]] = {}
     result: str = ""
     docs: Path | None = None
 
@@ -64,7 +66,13 @@ def take_in(settings: Settings, ledger: Ledger, store: Store) -> Intake:
     ]
     result = store.put(canonical_json(validation.result)).sha256
     ledger.append([*events_for([c.id for c in queued], "queued", actor=ACTOR), *refusals])
-    return Intake(queued=tuple(c.id for c in queued), refused=refused, result=result, docs=validation.docs_index)
+    return Intake(
+        queued=tuple(c.id for c in queued),
+        refused=refused,
+        warned=validation.warnings,
+        result=result,
+        docs=validation.docs_index,
+    )
 
 
 def _too_early(submitted: list[Correction], live: Mapping[str, list[Correction]]) -> dict[str, tuple[str, ...]]:

@@ -18,6 +18,7 @@ import pandas as pd
 
 from tasks.conflicts import Conflicts, find_conflicts
 from tasks.corrections import FORBIDDEN, Correction, normalised
+from tasks.resemblance import Resemblance, find_resemblances
 from tasks.subjects import control_tokens, read_subjects, texts_of
 
 Row = Mapping[str, Any]
@@ -94,8 +95,10 @@ def _table(
     columns["subject_shares"] = [reading.shared for reading in readings]
     columns["repeats_prior"] = [_repeated_prior(correction) for correction in batch]
     conflicts = find_conflicts(batch, active, protected)
-    for conflict in fields_of(Conflicts):
-        columns[conflict.name] = [getattr(found, conflict.name) for found in conflicts]
+    resemblances = find_resemblances(batch, [*active, *protected])
+    for kind, found in ((Conflicts, conflicts), (Resemblance, resemblances)):
+        for each in fields_of(kind):
+            columns[each.name] = [getattr(of_one, each.name) for of_one in found]
     return pd.DataFrame({name: pd.Series(values, dtype=object) for name, values in columns.items()})
 
 

@@ -131,9 +131,28 @@ def test_many_contradictions_are_named_by_a_few(check):
 
 
 def test_several_targets_are_right_where_all_say_so(check):
-    both = [made("one", subject="Oz", multi_valued=True), made("two", subject="Oz", target="B", multi_valued=True)]
-    assert check(*both).accepted == ("one", "two")
-    assert set(check(both[0], made("two", subject="Oz", target="B")).refusals) == {"one", "two"}
+    one = made("one", subject="Oz", relation="capital", multi_valued=True)
+    other = {"subject": "Oz", "relation": "capital", "prompt": "Another capital of {} is", "target": "B"}
+    assert check(one, made("two", **other, multi_valued=True)).accepted == ("one", "two")
+    assert set(check(one, made("two", **other)).refusals) == {"one", "two"}
+
+
+def test_what_disagrees_in_an_inverse_is_refused_with_a_way_out(check):
+    inverse = {"prompt": "Somewhere is the capital of", "target": "Oz"}
+    one, two = made("one", subject="Oz", inverse=inverse), made("two", inverse=inverse | {"target": "Land two"})
+    for validation, where in ((check(two, active=[one]), "active"), (check(two, protected=[one]), "protected")):
+        (reason,) = validation.refusals["two"]
+        assert reason.startswith(
+            f"asks 'Somewhere is the capital of' like one, which is {where}, and answers otherwise"
+        )
+    assert set(check(one, two).refusals) == {"one", "two"}
+    assert check(two.model_copy(update={"supersedes": "one"}), active=[one]).accepted == ("two",)
+
+
+def test_what_is_probably_the_same_subject_is_told(check):
+    validation = check(made("new", subject="The Oz", target="B"), active=[made("old", subject="Oz")])
+    assert validation.accepted == ("new",)
+    assert validation.warnings["new"][0].startswith("says something else than old, which calls it 'Oz'")
 
 
 def test_an_alias_is_the_same_subject(check):
@@ -169,7 +188,8 @@ def test_an_active_fact_gives_way_only_to_what_supersedes_it(check):
 def test_only_one_may_supersede_and_only_its_own_subject(check):
     old = made("old", subject="Oz")
     first = made("first", subject="Oz", target="B", supersedes="old")
-    second = made("second", subject="Oz", prompt="The ruler of {} is", target="C", supersedes="old")
+    ruler = {"prompt": "The ruler of {} is", "target": "C", "paraphrases": ["{} is ruled by"]}
+    second = made("second", subject="Oz", supersedes="old", **ruler)
     stranger = made("stranger", supersedes="old")
     validation = check(first, second, stranger, active=[old])
     assert validation.accepted == ("first",)
