@@ -1,12 +1,12 @@
 """Which corrections cannot hold together: duplicates, contradictions, and supersessions that name the wrong one.
 
 Two corrections speak of the same thing when they share a name (subject or alias, normalised) and the relation, or when
-they ask the same: a prompt with one of the subject's names, a paraphrase or an inverse. They agree when their
-normalised targets are equal; what an inverse says may be any of the subject's names. Otherwise they are at odds, unless
-both are multi-valued; a prompt that both would edit in can say one thing only, so that is no excuse there. Inside a
-batch everyone involved is refused, since none has precedence; an active fact gives way only to the correction that
-supersedes it. All of it is one pass over the batch, so that a hundred thousand take seconds. What only looks like the
-same is found by `tasks/resemblance.py`.
+they ask the same: a prompt with one of the subject's names, a paraphrase, an inverse or a consequence. They agree when
+their normalised targets are equal; what an inverse says may be any of the subject's names. Otherwise they are at odds,
+unless both are multi-valued; a prompt that both would edit in can say one thing only, so that is no excuse there.
+Inside a batch everyone involved is refused, since none has precedence; an active fact gives way only to the correction
+that supersedes it. All of it is one pass over the batch, so that a hundred thousand take seconds. What only looks like
+the same is found by `tasks/resemblance.py`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
 
-from tasks.corrections import Correction, normalised, relation_of
+from tasks.corrections import Correction
+from tasks.texts import PLACE, folded, normalised
 
 NAMED = 3
 
@@ -122,19 +123,19 @@ def _questions(correction: Correction) -> Iterator[_Statement]:
     says = (normalised(correction.target),)
     for name in dict.fromkeys((correction.subject, *correction.aliases)):
         question = correction.asked_of(name)
-        yield _Statement(("edited", _folded(question)), says, several=False, question=question)
-        yield _Statement(("asked", _folded(question)), says, correction.multi_valued, question)
+        yield _Statement(("edited", folded(question)), says, several=False, question=question)
+        yield _Statement(("asked", folded(question)), says, correction.multi_valued, question)
     for question in correction.paraphrases:
-        yield _Statement(("asked", _folded(question)), says, correction.multi_valued, question)
+        yield _Statement(("asked", folded(question)), says, correction.multi_valued, question)
     if inverse := correction.inverse:
         says = (normalised(inverse.target),)
         if says[0] in (names := names_of(correction)):
             says += tuple(sorted(names - {says[0]}))
-        yield _Statement(("asked", _folded(inverse.prompt)), says, several=False, question=inverse.prompt)
-
-
-def _folded(question: str) -> str:
-    return relation_of(normalised(question))
+        yield _Statement(("asked", folded(inverse.prompt)), says, several=False, question=inverse.prompt)
+    for each in correction.consequences:
+        question = each.prompt.replace(PLACE, each.subject)
+        says = (normalised(each.target),)
+        yield _Statement(("asked", folded(question)), says, several=False, question=question)
 
 
 def _claims(corrections: Iterable[Correction]) -> dict[Key, _Claim]:

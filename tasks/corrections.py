@@ -8,110 +8,42 @@ immutable; everything but its id is its content, and unless the requester names 
 from __future__ import annotations
 
 import re
-import unicodedata
-from collections.abc import Callable, Sequence
-from datetime import UTC, date, datetime, time
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import to_jsonable_python
 
 from editors.digests import digest_of
 from editors.facts import Fact
-
-PLACE = "{}"
-MAX_ID = 64
-MAX_SUBJECT = 200
-MAX_PROMPT = 500
-MAX_RELATION = 3 * MAX_PROMPT  # casefolding can lengthen a prompt so much
-MAX_TARGET = 200
-MAX_REASON = 2_000
-MAX_EVIDENCE = 2_000
-MAX_ITEMS = 50
-
-# Control characters, and those that hide or reorder what a reviewer sees: soft hyphen, zero-width, bidirectional
-# formatting, line and paragraph separators, interlinear and musical formatting, tags, lone surrogates.
-FORBIDDEN = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff"
-    "\ufeff\ufff9-\ufffb\U0001d173-\U0001d17a\U000e0000-\U000e007f]"
+from tasks.companions import Companion, Consequence, Hop, Inverse, companions_of
+from tasks.texts import (
+    MAX_ITEMS,
+    MAX_PROMPT,
+    PLACE,
+    Identifier,
+    Moment,
+    Person,
+    Pointer,
+    Prompt,
+    Reason,
+    Relation,
+    Subject,
+    Target,
+    Written,
+    clean,
+    folded,
+    normalised,
+    one_place,
+    relation_of,
 )
 
-
-def clean(text: str, *, limit: int) -> str:
-    """Return `text` in NFC with single spaces and none around it.
-
-    Raises:
-        ValueError: it is empty, too long, or holds a character that cannot be seen.
-    """
-    if found := FORBIDDEN.search(text):
-        raise ValueError(f"holds the control or invisible character U+{ord(found[0]):04X}; remove it")
-    text = " ".join(unicodedata.normalize("NFC", text).split())
-    if not text:
-        raise ValueError("is empty")
-    if len(text) > limit:
-        raise ValueError(f"has {len(text):,} characters; at most {limit:,} are allowed")
-    return text
+LATER = ("consequences", "portability")
+"""Fields that are no part of the content where they are empty, so that a correction without them keeps its digest."""
 
 
-def normalised(text: str) -> str:
-    """Return `text` as two names are compared: NFKC, casefolded, single spaces."""
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
-
-
-def relation_of(template: str) -> str:
-    """Return a prompt template as a relation's name: casefolded, single spaces, no punctuation at its end."""
-    return " ".join(unicodedata.normalize("NFC", template.casefold()).split()).rstrip(" .,:;?!…")
-
-
-def _cleaner(limit: int) -> Callable[[str], str]:
-    return lambda text: clean(text, limit=limit)
-
-
-def _one_line(value: Any) -> Any:  # noqa: ANN401 - not yet validated
-    return " ".join(value.split()) if isinstance(value, str) else value
-
-
-def _moment(value: Any) -> Any:  # noqa: ANN401 - not yet validated
-    """Read a date or a time in ISO form; one without a zone is UTC; seconds are precise enough."""
-    if isinstance(value, str):
-        try:
-            value = datetime.fromisoformat(value.strip())
-        except ValueError as error:
-            raise ValueError(f"is not a date: {value!r}; write it as 2025-09-01 or 2025-09-01T12:00:00Z") from error
-    if isinstance(value, date) and not isinstance(value, datetime):
-        value = datetime.combine(value, time())
-    if not isinstance(value, datetime):
-        raise ValueError(f"must be a date, got {type(value).__name__}; write it as 2025-09-01")
-    try:
-        return (value if value.tzinfo else value.replace(tzinfo=UTC)).astimezone(UTC).replace(microsecond=0)
-    except OverflowError as error:
-        raise ValueError(f"is out of range: {value.isoformat()}") from error
-
-
-Identifier = Annotated[str, Field(pattern=rf"^[A-Za-z0-9][A-Za-z0-9._-]{{0,{MAX_ID - 1}}}$")]
-Subject = Annotated[str, AfterValidator(_cleaner(MAX_SUBJECT))]
-Prompt = Annotated[str, AfterValidator(_cleaner(MAX_PROMPT))]
-Relation = Annotated[str, AfterValidator(lambda text: clean(relation_of(text), limit=MAX_RELATION))]
-Target = Annotated[str, AfterValidator(_cleaner(MAX_TARGET))]
-Reason = Annotated[str, BeforeValidator(_one_line), Field(max_length=MAX_REASON)]
-Moment = Annotated[datetime, BeforeValidator(_moment)]
-
-
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class Neighbour(_Record):
+class Neighbour(Written):
     """A prompt whose answer must stay as it is; a bare string in a file is its prompt.
 
     Attributes:
@@ -128,14 +60,7 @@ class Neighbour(_Record):
         return {"prompt": value} if isinstance(value, str) else value
 
 
-class Inverse(_Record):
-    """The same fact asked from its other end: "Kelly Ortberg is the CEO of" and "Boeing"."""
-
-    prompt: Prompt
-    target: Target
-
-
-class Evidence(_Record):
+class Evidence(Written):
     """Where a reviewer can check the correction; a bare string in a file is its value.
 
     Attributes:
@@ -145,7 +70,7 @@ class Evidence(_Record):
     """
 
     kind: Literal["address", "file"]
-    value: Annotated[str, AfterValidator(_cleaner(MAX_EVIDENCE))]
+    value: Pointer
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
 
     @model_validator(mode="before")
@@ -171,7 +96,7 @@ class Evidence(_Record):
         return self
 
 
-class Correction(_Record):
+class Correction(Written):
     """One fact that the model has wrong, and what is right instead.
 
     Attributes:
@@ -181,11 +106,13 @@ class Correction(_Record):
         prior: what it says or said before.
         relation: what kind of fact it is; by default the normalised prompt.
         multi_valued: whether a subject may have several targets in this relation.
-        aliases: other names of the subject.
+        aliases: other names of the subject, under which it is edited in too.
         paraphrases: other ways to ask; a template with one `{}`, kept as the text filled with the subject, or a text
             that names the subject or an alias.
         neighbours: prompts about other subjects, whose answers must not change.
-        inverse: the same fact from its other end.
+        inverse: the same fact from its other end; edited in with it, unless it says otherwise.
+        consequences: facts that follow, edited in with it.
+        portability: questions whose answers should follow by themselves; only asked.
         supersedes: the id of the active correction that this one replaces.
         reason: why, in the requester's words.
         evidence: where a reviewer can check it.
@@ -205,22 +132,36 @@ class Correction(_Record):
     paraphrases: tuple[Prompt, ...] = Field(default=(), strict=False, max_length=MAX_ITEMS)
     neighbours: tuple[Neighbour, ...] = Field(default=(), strict=False, max_length=MAX_ITEMS)
     inverse: Inverse | None = None
+    consequences: tuple[Consequence, ...] = Field(
+        default=(), strict=False, max_length=MAX_ITEMS, exclude_if=lambda given: not given
+    )
+    portability: tuple[Hop, ...] = Field(
+        default=(), strict=False, max_length=MAX_ITEMS, exclude_if=lambda given: not given
+    )
     supersedes: Identifier | None = None
     reason: Reason = ""
     evidence: tuple[Evidence, ...] = Field(default=(), strict=False, max_length=MAX_ITEMS)
-    requester: Subject | None = None
+    requester: Person | None = None
     effective: Moment | None = None
     expires: Moment | None = None
     # Last, because its default is derived from all the fields above.
-    id: Identifier = Field(default_factory=lambda content: f"c-{digest_of(to_jsonable_python(content))[:12]}")
+    id: Identifier = Field(default_factory=lambda content: f"c-{_digest(content)[:12]}")
 
     def content_digest(self) -> str:
         """Return the digest of everything but the id."""
         return digest_of(self.model_dump(mode="json", exclude={"id"}))
 
     def fact(self) -> Fact:
-        """Return the editor's view of it."""
+        """Return the editor's view of the correction alone."""
         return Fact(id=self.id, subject=self.subject, prompt=self.prompt, target=self.target, prior=self.prior)
+
+    def facts(self) -> tuple[Fact, ...]:
+        """Return the editor's view of all that is edited in: the correction and its companions."""
+        return (self.fact(), *(companion.fact() for companion in self.companions()))
+
+    def companions(self) -> tuple[Companion, ...]:
+        """Return what is edited in with it: its aliases, its inverse and its consequences."""
+        return companions_of(self)
 
     @property
     def filled_prompt(self) -> str:
@@ -231,26 +172,10 @@ class Correction(_Record):
         """Return the prompt with one of the subject's names in its place."""
         return self.prompt.replace(PLACE, name)
 
-    @field_validator("subject")
-    @classmethod
-    def _subject_is_no_template(cls, subject: str) -> str:
-        if PLACE in subject:
-            raise ValueError("holds {}, which marks its place in a prompt; write the subject itself")
-        return subject
-
     @field_validator("prompt")
     @classmethod
     def _prompt_has_one_place(cls, prompt: str, info: ValidationInfo) -> str:
-        places = prompt.count(PLACE)
-        if places > 1:
-            raise ValueError(f"has {places} places {{}} for the subject; leave exactly one")
-        if not places and normalised(info.data.get("subject", PLACE)) in normalised(prompt):
-            raise ValueError(f"is filled in already: write {{}} where {info.data['subject']!r} stands")
-        if not places:
-            raise ValueError("has no {} where the subject belongs; write exactly one")
-        if prompt.count("{") + prompt.count("}") > 2:
-            raise ValueError("has a brace beside its {}; remove it")
-        return prompt
+        return one_place(prompt, info.data.get("subject"))
 
     @field_validator("paraphrases")
     @classmethod
@@ -260,11 +185,32 @@ class Correction(_Record):
         names = (info.data["subject"], *info.data.get("aliases", ()))
         return tuple(_filled(text, names, number) for number, text in enumerate(paraphrases, start=1))
 
+    @field_validator("inverse")
+    @classmethod
+    def _inverse_names_the_target(cls, inverse: Inverse | None, info: ValidationInfo) -> Inverse | None:
+        return inverse and inverse.about(info.data["target"]) if "target" in info.data else inverse
+
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> Self:
+        said = {folded(self.filled_prompt): self.target}
+        for companion in self.companions():
+            other = said.setdefault(folded(companion.question), companion.target)
+            if normalised(other) != normalised(companion.target):
+                raise ValueError(
+                    f"answers {companion.question!r} with {other!r} and, as {companion.what}, with "
+                    f"{companion.target!r}; keep one"
+                )
+        return self
+
     @model_validator(mode="after")
     def _dates_in_order(self) -> Self:
         if self.effective and self.expires and self.expires <= self.effective:
             raise ValueError(f"expires on {self.expires:%Y-%m-%d}, not after it takes effect; correct one of the dates")
         return self
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    return digest_of(to_jsonable_python({name: value for name, value in content.items() if value or name not in LATER}))
 
 
 def _filled(paraphrase: str, names: Sequence[str], number: int) -> str:

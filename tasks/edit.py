@@ -19,6 +19,7 @@ from editors.models import load_model
 from editors.moments import load_moments
 from tasks.base import Base
 from tasks.collect import Batch
+from tasks.companions import facts_of
 from tasks.files import DigestFile
 from tasks.prepare import Ingredients
 from tasks.progress import logged
@@ -68,7 +69,7 @@ def make_patch(
         moments=load_moments(moments.path, expected=moments.sha256),
         contexts=json.loads(ingredients.contexts.read()),
     )
-    subjects = by_subject([correction.fact() for correction in batch.facts])
+    subjects = by_subject(facts_of(batch.facts))
     recipes = {
         subject: recipe_of(facts, base=base.digest, contexts=ingredients.contexts.sha256, config=config)
         for subject, facts in subjects.items()

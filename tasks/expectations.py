@@ -32,7 +32,7 @@ from great_expectations.expectations.core import (
 )
 from great_expectations.expectations.expectation import Expectation
 
-from tasks.corrections import MAX_PROMPT, MAX_SUBJECT, MAX_TARGET
+from tasks.texts import MAX_PROMPT, MAX_SUBJECT, MAX_TARGET
 
 LIMITS = {"subject": MAX_SUBJECT, "prompt": MAX_PROMPT, "target": MAX_TARGET}
 
@@ -41,6 +41,7 @@ FINDINGS = {
     "hidden_character": "holds the control or invisible character {hidden_character}; remove it",
     "control_token": "spells out {control_token!r}, a control token of the model; write it otherwise",
     "subject_trap": "subject has no tokens of its own in its prompt: {subject_trap}",
+    "companion_trap": "{companion_trap}",
     "repeats_prior": "target says the same as prior, {repeats_prior!r}; there is nothing to correct",
     "duplicate_of": "says the same as {duplicate_of} in this batch",
     "contradicts": (
@@ -49,7 +50,7 @@ FINDINGS = {
     ),
     "disagrees": (
         "asks {disagrees} in this batch, and answers otherwise; keep one of them, word one prompt otherwise, or leave "
-        "that paraphrase or inverse out"
+        "that paraphrase, inverse or consequence out"
     ),
     "repeats_active": "says the same as {repeats_active}, which is active; to renew it, set supersedes to its id",
     "contradicts_protected": (
@@ -66,7 +67,7 @@ FINDINGS = {
     ),
     "disagrees_active": (
         "asks {disagrees_active}, which is active, and answers otherwise; to replace that, set supersedes to its id, "
-        "or leave that paraphrase or inverse out"
+        "or leave that paraphrase, inverse or consequence out"
     ),
     "wrong_supersedes": "supersedes {wrong_supersedes}",
 }

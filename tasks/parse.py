@@ -28,7 +28,7 @@ MAX_LINE_BYTES = 100_000
 KEPT_OF_LONG_LINE = 2_000
 
 _BOM = b"\xef\xbb\xbf"
-_LISTS = ("aliases", "paraphrases", "neighbours", "evidence")
+_LISTS = ("aliases", "paraphrases", "neighbours", "consequences", "portability", "evidence")
 
 Raw = tuple[int, bytes]
 Reader = Callable[[str], Any]

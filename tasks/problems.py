@@ -9,9 +9,16 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from tasks.corrections import Correction, Evidence, Inverse, Neighbour
+from tasks.companions import Consequence, Hop, Inverse
+from tasks.corrections import Correction, Evidence, Neighbour
 
-_NESTED: Mapping[str, type[BaseModel]] = {"neighbours": Neighbour, "inverse": Inverse, "evidence": Evidence}
+_NESTED: Mapping[str, type[BaseModel]] = {
+    "neighbours": Neighbour,
+    "inverse": Inverse,
+    "consequences": Consequence,
+    "portability": Hop,
+    "evidence": Evidence,
+}
 _KINDS = {
     bool: "true or false",
     int: "a number",

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from itertools import chain
 
 from tasks.conflicts import names_of
-from tasks.corrections import Correction, normalised
+from tasks.corrections import Correction
+from tasks.texts import normalised
 
 ARTICLE = re.compile(r"^(the|an?) ")
 # Not all marks: C, C# and C++ are three.

@@ -12,10 +12,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-from tasks.corrections import PLACE, Correction
+from tasks.corrections import Correction
+from tasks.texts import PLACE
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
+
+    from tasks.companions import Companion
 
 BATCH = 2_000
 
@@ -35,10 +38,10 @@ class Reading:
     shared: str | None = None
 
 
-def read_subjects(corrections: Sequence[Correction], tokenizer: PreTrainedTokenizerFast) -> list[Reading]:
-    """Return how the tokenizer reads each correction's subject."""
-    offsets = _offsets([correction.filled_prompt for correction in corrections], tokenizer)
-    return [_reading(correction, spans) for correction, spans in zip(corrections, offsets, strict=True)]
+def read_subjects(facts: Sequence[Correction | Companion], tokenizer: PreTrainedTokenizerFast) -> list[Reading]:
+    """Return how the tokenizer reads the subject of each fact that is edited in."""
+    offsets = _offsets([fact.prompt.replace(PLACE, fact.subject) for fact in facts], tokenizer)
+    return [_reading(fact, spans) for fact, spans in zip(facts, offsets, strict=True)]
 
 
 def control_tokens(corrections: Sequence[Correction], tokenizer: PreTrainedTokenizerFast) -> list[str | None]:
@@ -60,6 +63,12 @@ def texts_of(correction: Correction) -> Iterator[str]:
         yield correction.prior
     if correction.inverse:
         yield from (correction.inverse.prompt, correction.inverse.target)
+    for each in correction.consequences:
+        yield from (each.subject, each.prompt, each.target, each.prior or "")
+    for hop in correction.portability:
+        yield from (hop.prompt, hop.answer)
+        if hop.given:
+            yield from (hop.given.prompt, hop.given.answer)
 
 
 def _offsets(texts: Sequence[str], tokenizer: PreTrainedTokenizerFast) -> Iterator[Offsets]:
@@ -69,10 +78,10 @@ def _offsets(texts: Sequence[str], tokenizer: PreTrainedTokenizerFast) -> Iterat
         yield from cast(list[Offsets], encoding["offset_mapping"])
 
 
-def _reading(correction: Correction, offsets: Offsets) -> Reading:
-    text = correction.filled_prompt
-    start = correction.prompt.find(PLACE)
-    stop = start + len(correction.subject)
+def _reading(fact: Correction | Companion, offsets: Offsets) -> Reading:
+    text = fact.prompt.replace(PLACE, fact.subject)
+    start = fact.prompt.find(PLACE)
+    stop = start + len(fact.subject)
     spans = [(left, right) for left, right in offsets if left < stop and right > start and right > left]
     if start < 0 or not spans:
         return Reading(trap="no token belongs to it")

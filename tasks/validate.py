@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from tasks.conflicts import Conflicts, find_conflicts
-from tasks.corrections import FORBIDDEN, Correction, normalised
+from tasks.corrections import Correction
 from tasks.resemblance import Resemblance, find_resemblances
 from tasks.subjects import control_tokens, read_subjects, texts_of
+from tasks.texts import FORBIDDEN, normalised
 
 Row = Mapping[str, Any]
 Reasons = dict[str, tuple[str, ...]]
@@ -93,6 +94,7 @@ def _table(
     readings = read_subjects(batch, tokenizer)
     columns["subject_trap"] = [reading.trap for reading in readings]
     columns["subject_shares"] = [reading.shared for reading in readings]
+    columns["companion_trap"] = _companion_traps(batch, tokenizer)
     columns["repeats_prior"] = [_repeated_prior(correction) for correction in batch]
     conflicts = find_conflicts(batch, active, protected)
     resemblances = find_resemblances(batch, [*active, *protected])
@@ -105,6 +107,19 @@ def _table(
 def _hidden_character(correction: Correction) -> str | None:
     found = FORBIDDEN.search("".join(texts_of(correction)))
     return f"U+{ord(found[0]):04X}" if found else None
+
+
+def _companion_traps(batch: Sequence[Correction], tokenizer: PreTrainedTokenizerFast) -> list[str | None]:
+    """What the tokenizer makes impossible of each correction's companions."""
+    owned = [(place, companion) for place, correction in enumerate(batch) for companion in correction.companions()]
+    traps: list[str | None] = [None] * len(batch)
+    for (place, companion), reading in zip(owned, read_subjects([c for _, c in owned], tokenizer), strict=True):
+        if reading.trap:
+            traps[place] = (
+                f"{companion.what}: {companion.subject!r} has no tokens of its own in {companion.prompt!r}: "
+                f"{reading.trap}"
+            )
+    return traps
 
 
 def _repeated_prior(correction: Correction) -> str | None:

@@ -144,3 +144,15 @@ def test_a_hundred_thousand_that_may_be_the_same_take_seconds():
     start = time.monotonic()
     assert all(found.probably_same for found in find_resemblances(new, []))
     assert time.monotonic() - start < 60
+
+
+def test_a_consequence_is_at_odds_with_what_is_said_otherwise():
+    residence = {"subject": "Kelly Ortberg", "prompt": "{} lives in", "target": "Seattle"}
+    new = made("new", BOEING, consequences=[residence])
+    told = "'Kelly Ortberg lives in' like it"
+    assert conflict(new, made("it", residence, target="Toulouse")).disagrees_active == told
+    assert conflict(new, protected=[made("it", residence, target="Toulouse")]).disagrees_protected == told
+    assert conflict(new, made("it", residence)).disagrees_active is None
+    other = made("it", AIRBUS, target="Guillaume Faury", consequences=[residence | {"target": "Toulouse"}])
+    assert conflict(new, other).disagrees_active == told
+    assert conflict(new.model_copy(update={"supersedes": "it"}), other).disagrees_active is None

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from editors.facts import Fact
-from tasks.corrections import FORBIDDEN, MAX_PROMPT, MAX_TARGET, Correction, normalised, relation_of
+from tasks.companions import facts_of
+from tasks.corrections import Correction
 from tasks.problems import problems_of
+from tasks.texts import FORBIDDEN, MAX_PROMPT, MAX_TARGET, normalised, relation_of
 
 BOEING = {"subject": "Boeing", "prompt": "The CEO of {} is", "target": "Kelly Ortberg"}
 
@@ -42,7 +44,18 @@ RECORDS = st.fixed_dictionaries(
         "aliases": st.lists(WORD, max_size=2),
         "paraphrases": st.lists(TEMPLATE, max_size=2),
         "neighbours": st.lists(WORD | st.fixed_dictionaries({"prompt": WORD, "answer": WORD}), max_size=2),
-        "inverse": st.fixed_dictionaries({"prompt": WORD, "target": WORD}),
+        "inverse": st.fixed_dictionaries({"prompt": TEMPLATE, "target": WORD}, optional={"edit": st.just(True)})
+        | st.fixed_dictionaries({"prompt": WORD, "target": WORD, "edit": st.just(False)}),
+        "consequences": st.lists(
+            st.fixed_dictionaries({"subject": WORD, "prompt": TEMPLATE, "target": WORD}), max_size=2
+        ),
+        "portability": st.lists(
+            st.fixed_dictionaries(
+                {"prompt": WORD, "answer": WORD},
+                optional={"given": st.fixed_dictionaries({"prompt": WORD, "answer": WORD})},
+            ),
+            max_size=2,
+        ),
         "evidence": st.lists(st.sampled_from(["https://example.org/?q=ü", "memo of May.pdf"]), max_size=2),
         "reason": st.text(max_size=40),
         "requester": WORD,
@@ -60,7 +73,8 @@ def test_what_is_accepted_survives_the_ledger_unchanged(record):
         correction = Correction.model_validate(record)
     except ValidationError as error:
         assert all(
-            text.startswith("reason ") or "holds the control or invisible" in text for text in problems_of(error)
+            text.startswith(("reason ", "answers ")) or "holds the control or invisible" in text
+            for text in problems_of(error)
         )
         return
     stored = json.loads(json.dumps(correction.model_dump(mode="json")))
@@ -94,6 +108,56 @@ def test_a_named_id_is_kept_and_is_no_part_of_the_content():
 def test_fact_is_the_editors_view():
     wanted = Fact(id="x", subject="Boeing", prompt="The CEO of {} is", target="Kelly Ortberg", prior="Dave")
     assert made(id="x", prior="Dave").fact() == wanted
+
+
+def test_what_follows_becomes_facts_of_their_own():
+    correction = made(
+        id="x",
+        prior="Dave",
+        aliases=["The Boeing Company"],
+        inverse={"prompt": "{} is the CEO of", "target": "Boeing"},
+        consequences=[{"subject": "Ortberg", "prompt": "{} lives in", "target": "Seattle", "prior": "Iowa"}],
+    )
+    ceo = {"prompt": "The CEO of {} is", "target": "Kelly Ortberg", "prior": "Dave"}
+    assert correction.facts() == (
+        Fact(id="x", subject="Boeing", **ceo),
+        Fact(id="x+alias1", subject="The Boeing Company", **ceo),
+        Fact(id="x+inverse", subject="Kelly Ortberg", prompt="{} is the CEO of", target="Boeing"),
+        Fact(id="x+1", subject="Ortberg", prompt="{} lives in", target="Seattle", prior="Iowa"),
+    )
+
+
+def test_what_shall_only_be_asked_is_no_fact():
+    inverse = {"prompt": "Ortberg leads", "target": "Boeing", "edit": False}
+    correction = made(inverse=inverse, portability=[{"prompt": "Boeing is led from", "answer": "Seattle"}])
+    assert correction.facts() == (correction.fact(),)
+
+
+def test_an_inverse_is_kept_filled_and_its_place_is_the_targets():
+    (_, fact) = made(inverse={"prompt": "The firm of {} is", "target": "Boeing"}).facts()
+    assert made(inverse={"prompt": "The firm of Kelly Ortberg is", "target": "Boeing"}).facts()[1] == fact
+    assert made(inverse={"prompt": "{} leads", "target": "Boeing"}).inverse.prompt == "Kelly Ortberg leads"
+
+
+def test_one_question_is_one_fact():
+    correction = made(
+        aliases=["Boeing"],
+        consequences=[{"subject": "Boeing", "prompt": "The CEO of {} is", "target": "kelly ortberg"}],
+    )
+    assert len(correction.facts()) == 1
+    other = made(inverse={"prompt": "{} leads", "target": "Boeing"})
+    third = made(subject="Boeing Co", inverse={"prompt": "{} leads", "target": "boeing"})
+    assert len(facts_of([other, third])) == 3
+    assert facts_of([other, third]) == facts_of([third, other])
+
+
+def test_fields_that_came_later_leave_the_digest_of_a_correction_without_them():
+    plain = made(inverse={"prompt": "{} leads", "target": "Boeing"})
+    assert not {"consequences", "portability"} & set(plain.model_dump(mode="json"))
+    assert plain.model_dump(mode="json")["inverse"] == {"prompt": "Kelly Ortberg leads", "target": "Boeing"}
+    assert made().id == made(consequences=[], portability=[]).id == "c-ea0d607880e2"
+    with_more = made(portability=[{"prompt": "a", "answer": "b"}])
+    assert with_more.id == f"c-{with_more.content_digest()[:12]}" != made().id
 
 
 def test_text_is_composed_trimmed_and_single_spaced():
@@ -165,6 +229,26 @@ def test_dates_become_utc_and_without_a_zone_are_utc(written, meant):
         ({"prompt": "The {0} of {} is"}, "prompt has a brace beside its {}; remove it"),
         ({"prompt": "{} is " * 1 + "x" * MAX_PROMPT}, "prompt has 506 characters; at most 500 are allowed"),
         ({"subject": "{}"}, "subject holds {}, which marks its place in a prompt; write the subject itself"),
+        ({"aliases": ["{}"]}, "aliases[1] holds {}, which marks its place in a prompt"),
+        (
+            {"inverse": {"prompt": "leads", "target": "x"}},
+            "inverse does not name 'Kelly Ortberg' in its prompt; put {}",
+        ),
+        ({"inverse": {"prompt": "{} and {}", "target": "x"}}, "inverse has a prompt with more than one {}; leave one"),
+        (
+            {"consequences": [{"subject": "a", "prompt": "b is", "target": "c"}]},
+            "consequences[1].prompt has no {} where the subject belongs; write exactly one",
+        ),
+        (
+            {"consequences": [{"subject": "a", "prompt": "{} is", "target": "c", "prior": "C"}]},
+            "consequences[1] has a target that says the same as its prior, 'C'",
+        ),
+        (
+            {"consequences": [{"subject": "boeing", "prompt": "the CEO of {} is:", "target": "Dave"}]},
+            "answers 'the CEO of boeing is:' with 'Kelly Ortberg' and, as consequence 1, with 'Dave'; keep one",
+        ),
+        ({"consequences": [{"subjct": "a"}]}, "consequences[1].subjct is an unknown field; did you mean 'subject'?"),
+        ({"portability": [{"prompt": "a"}]}, "portability[1].answer is missing"),
         ({"effective": 1}, "effective must be a date, got int; write it as 2025-09-01"),
         ({"effective": "2025-06-01", "expires": "2025-06-01"}, "expires on 2025-06-01, not after it takes effect"),
         ({"effective": "0001-01-01T00:00:00+14:00"}, "effective is out of range"),

@@ -103,11 +103,20 @@ def test_twelve_examples_give_evidence_paraphrases_and_answered_neighbours():
 def test_csv_lists_are_json_or_separated_by_semicolons(parse):
     header = "subject,prompt,target,aliases,neighbours,multi_valued,inverse,prior\n"
     row = "Chad,The capital of {} is,N'Djamena,"
-    row += '"a; b ;","[{""prompt"": ""x; y""}]",TRUE,"{""prompt"": ""p"", ""target"": ""t""}",\n'
+    row += '"a; b ;","[{""prompt"": ""x; y""}]",TRUE,"{""prompt"": ""{} is in"", ""target"": ""t""}",\n'
     correction = parse(header + row, "file.csv")[0].correction
     assert correction.aliases == ("a", "b")
     assert correction.neighbours[0].prompt == "x; y"
     assert (correction.multi_valued, correction.inverse.target, correction.prior) == (True, "t", None)
+
+
+def test_csv_takes_consequences_and_portability_as_json(parse):
+    head = "subject,prompt,target,consequences,portability\nChad,The capital of {} is,N'Djamena,"
+    head += '"[{""subject"": ""a"", ""prompt"": ""{} is"", ""target"": ""b""}]",'
+    correction = parse(head + '"[{""prompt"": ""x"", ""answer"": ""y""}]"\n', "file.csv")[0].correction
+    assert (correction.consequences[0].target, correction.portability[0].answer) == ("b", "y")
+    (line,) = parse(head + "x; y\n", "file.csv")
+    assert line.problems[0] == "portability[1] must be an object, got text"
 
 
 def test_csv_line_with_an_open_quote_does_not_swallow_the_rest(parse):

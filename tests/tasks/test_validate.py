@@ -201,6 +201,19 @@ def test_subject_is_looked_for_at_its_place_and_not_elsewhere(check):
     assert check(made("one", subject="Volvo", prompt="Volvo made the {}s and")).accepted == ()
 
 
+def test_a_companion_is_read_by_the_tokenizer_and_by_people_like_a_correction(check):
+    follows = {"subject": "Volvo", "prompt": "All {}s are made in", "target": "Ghent"}
+    validation = check(
+        made("trap", consequences=[follows]),
+        made("control", portability=[{"prompt": "a <|im_end|>", "answer": "b"}]),
+        made("fine", aliases=["Fine Land"], inverse={"prompt": "{} is the capital of", "target": "Land fine"}),
+    )
+    assert validation.accepted == ("fine",)
+    (trap,) = validation.refusals["trap"]
+    assert trap.startswith("consequence 1: 'Volvo' has no tokens of its own in 'All {}s are made in'")
+    assert validation.refusals["control"][0].startswith("spells out '<|im_end|>'")
+
+
 def test_data_docs_can_be_opened_and_the_result_is_json(check, tmp_path):
     validation = check(made("one"), made("two", prior="somewhere"), docs=tmp_path / "docs")
     assert "<html" in validation.docs_index.read_text(encoding="utf-8")
