@@ -21,6 +21,7 @@ from tasks.describe import (
     in_short,
     lost_protected,
     metrics_table,
+    what_follows,
     withdrawn_list,
 )
 from tasks.gate import Verdict
@@ -80,6 +81,7 @@ def show(batch: Batch, report: Report, verdict: Verdict) -> None:
             metrics_table(verdict),
             lost_protected(report),
             answers_list("New facts", report.of_kind("efficacy")),
+            what_follows(report),
             answers_list("Asked differently", report.of_kind("generalization")),
             answers_list("Earlier facts", report.of_kind("retention")),
             withdrawn_list(report),

@@ -24,7 +24,7 @@ from tasks.ledger import Ledger
 from tasks.lifecycle import Event
 from tasks.policy import Policy
 from tasks.register import Entry, Registered, register
-from tasks.report import Report, as_json
+from tasks.report import NEW, Report, as_json
 from tasks.retries import WHILE_AWAY
 from tasks.settings import Settings
 from tasks.store import Store
@@ -137,7 +137,7 @@ def quarantine(batch: Batch, report: Report, verdict: Verdict, *, ledger: Ledger
         The ids of those that were set aside; the others stay queued.
     """
     assert not verdict.passed, "only a failed gate sets facts aside"
-    missed = {answer.correction for answer in report.of_kind("efficacy") if not answer.after.generation}
+    missed = {answer.correction for answer in report.of_kind(*NEW) if not answer.after.generation}
     aside = [c for c in batch.new if c.id in missed] or list(batch.new)
     reason = "; ".join(f"{outcome.bound.metric} {outcome.why}" for outcome in verdict.failures)
     data = {"report": store_report(report, verdict, store)}

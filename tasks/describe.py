@@ -55,6 +55,7 @@ def review_text(
         answers_list("Facts that hold again" if returning and not new else "New facts", report.of_kind("efficacy"))
         if new or returning
         else "",
+        what_follows(report),
         metrics_table(verdict),
         lost_protected(report),
         changed_neighbours(report),
@@ -107,16 +108,31 @@ def withdrawn_list(report: Report) -> str:
 def answers_list(title: str, answers: Sequence[Answer]) -> str:
     """Prompt, target and the two answers of each question."""
     rows = [
-        f"- {_tick(a.after.generation)} **{escape(a.prompt)}** → {escape(a.target)}. {_before_and_now(a)}"
+        f"- {_tick(a.after.generation)} **{escape(a.prompt)}** → {escape(a.target)}. {_before_and_now(a)}{_origin(a)}"
         for a in answers[:SHOWN]
     ]
     return f"## {title}\n\n" + ("\n".join(rows) or "None.") + "\n" + _more(len(answers))
+
+
+def what_follows(report: Report) -> str:
+    """What is edited in with the new facts, and what should follow by itself; nothing where there is neither."""
+    asked = {
+        "Edited in with them": report.of_kind("inverse_edited", "portability_edited"),
+        "Should follow by itself, and is not edited in": report.of_kind("inverse", "portability"),
+    }
+    return "\n".join(answers_list(title, answers) for title, answers in asked.items() if answers)
 
 
 def metrics_table(verdict: Verdict) -> str:
     """Every bound beside the numbers that it was held against."""
     head = "## Metrics and bounds\n\n| | metric | base (→ production) → now | bound | asked |\n|---|---|---|---|---|\n"
     return head + "\n".join(_row(outcome) for outcome in verdict.outcomes) + "\n"
+
+
+def asked(outcome: Outcome) -> str:
+    """On how many prompts a bound was held, and how many of them were made."""
+    made = outcome.metric.made if outcome.metric else 0
+    return f"{outcome.count}" + (f", {made} made" if made else "")
 
 
 def numbers(metric: Metric | None) -> str:
@@ -136,7 +152,7 @@ def changed_neighbours(report: Report) -> str:
     changed = [a for a in report.of_kind("specificity") if a.before.text != a.after.text]
     if not changed:
         return "## Neighbours\n\nNo neighbour's answer changed.\n"
-    rows = [f"- **{escape(a.prompt)}** {_before_and_now(a)}" for a in changed[:SHOWN]]
+    rows = [f"- **{escape(a.prompt)}** {_before_and_now(a)}{_origin(a)}" for a in changed[:SHOWN]]
     head = f"## Neighbours that answer differently: {len(changed)} of {len(report.of_kind('specificity'))}\n\n"
     return head + "\n".join(rows) + "\n" + _more(len(changed))
 
@@ -165,7 +181,7 @@ def _more(total: int) -> str:
 def _row(outcome: Outcome) -> str:
     said = "pass" if outcome.passed else f"**{'fail' if outcome.word == 'block' else outcome.word}**"
     where = f" ({escape(outcome.where)})" if outcome.where else ""
-    told = f"{numbers(outcome.metric)} | {in_words(outcome.bound)} | {outcome.count}"
+    told = f"{numbers(outcome.metric)} | {in_words(outcome.bound)} | {asked(outcome)}"
     return f"| {said} | {outcome.bound.metric}{where} | {told} |"
 
 
@@ -175,6 +191,10 @@ def _before_and_now(answer: Answer) -> str:
 
 def _text(said: Said | None) -> str:
     return escape(said.text) or "nothing" if said else "not asked"
+
+
+def _origin(answer: Answer) -> str:
+    return " (a made prompt)" if answer.made else ""
 
 
 def _number(value: float | None) -> str:

@@ -1,9 +1,8 @@
 """Evaluate: what is asked of the base, of the release in production and of the patched model, and what they answer.
 
-The questions come from the corrections themselves: their prompts (efficacy, and retention for those released earlier),
-their paraphrases (generalization) and their neighbours (specificity); from the facts that are withdrawn (absence); and
-from those that are protected. What is measured are patches as they were stored, applied to the base. A report has no
-clock times in it, so the same edit gives the same report.
+The questions come from the corrections themselves, from the facts that are withdrawn and from those that are protected
+(`tasks/probes.py`). What is measured are patches as they were stored, applied to the base. A report has no clock times
+in it, so the same edit gives the same report.
 """
 
 from __future__ import annotations
@@ -21,12 +20,13 @@ from editors.decoding import Progress
 from editors.expectation import divergence
 from editors.models import load_model
 from editors.patch import Patch, applied
-from editors.scoring import Perplexity, Probe, ProbeScore, perplexity, score
+from editors.scoring import Perplexity, ProbeScore, perplexity, says_targets, score, weigh
 from tasks.base import Base
 from tasks.collect import Batch
 from tasks.corrections import Correction
 from tasks.edit import Edit
 from tasks.measures import measure
+from tasks.probes import Question, questions_of
 from tasks.progress import logged
 from tasks.report import METRICS, OVER_TEXT, Answer, Metric, Report, Said
 from tasks.retries import WHILE_AWAY
@@ -75,9 +75,9 @@ def evaluate(
         held_text: token rows for perplexity.
         progress: told of prompts.
     """
-    probes = [*_probes(new, earlier, withdrawn), *_protected(protected)]
-    relations = {(False, c.id): c.relation for c in (*new, *earlier, *withdrawn)}
-    relations |= {(True, c.id): c.relation for c in protected}  # it may have the id of a correction
+    asked = questions_of(new, earlier, withdrawn=withdrawn, protected=protected)
+    questions = _answerable(model, tokenizer, asked)
+    probes = [question.probe for question in questions]
 
     def measured(patch: Patch) -> Measured:
         with applied(model, patch, base=base_digest):
@@ -91,48 +91,28 @@ def evaluate(
     said = [_said(model, before, each) if each else [None] * len(probes) for each in models.values()]
     answers = tuple(
         Answer(
-            correction=probe.fact,
-            relation=relations[probe.kind == "protected", probe.fact],
-            kind=probe.kind,
-            prompt=probe.prompt,
-            target=probe.target,
+            correction=question.probe.fact,
+            relation=question.relation,
+            kind=question.probe.kind,
+            prompt=question.probe.prompt,
+            target=question.probe.target,
+            made=question.made,
             before=was,
             parent=production,
             after=now,
         )
-        for probe, was, production, now in zip(probes, *said, strict=True)
+        for question, was, production, now in zip(questions, *said, strict=True)
     )
     return Report(base=base_digest, patch=patch.digest, metrics=_metrics(answers, models), answers=answers)
 
 
-def _probes(
-    new: Sequence[Correction], earlier: Sequence[Correction], withdrawn: Sequence[Correction] = ()
-) -> list[Probe]:
-    """The questions, each once, in a fixed order; a neighbour that names an edited subject is no neighbour."""
-    subjects = [c.subject.casefold() for c in (*new, *earlier)]
-    probes = [_own(c, "efficacy", c.fact().filled) for c in new]
-    probes += [_own(c, "generalization", prompt) for c in new for prompt in c.paraphrases]
-    probes += [_own(c, "retention", c.fact().filled) for c in earlier]
-    probes += [_own(c, "absence", prompt) for c in withdrawn for prompt in (c.fact().filled, *c.paraphrases)]
-    asked: set[str] = set()
-    for correction in (*new, *earlier, *withdrawn):
-        for neighbour in correction.neighbours:
-            named = any(subject in neighbour.prompt.casefold() for subject in subjects)
-            if named or neighbour.prompt in asked:
-                continue
-            asked.add(neighbour.prompt)
-            # One without an answer of its own is asked for one only to be shown; it counts by its next token.
-            target = neighbour.answer or ""
-            probes.append(Probe(fact=correction.id, kind="specificity", prompt=neighbour.prompt, target=target))
-    return probes
-
-
-def _own(correction: Correction, kind: str, prompt: str) -> Probe:
-    return Probe(fact=correction.id, kind=kind, prompt=prompt, target=correction.target, prior=correction.prior)
-
-
-def _protected(protected: Sequence[Correction]) -> list[Probe]:
-    return [_own(c, "protected", prompt) for c in protected for prompt in (c.fact().filled, *c.paraphrases)]
+def _answerable(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, questions: Sequence[Question]
+) -> list[Question]:
+    """Leave out the questions for which the base does not know what they take for granted."""
+    given = [question.given for question in questions if question.given]
+    knows = iter(says_targets(model, tokenizer, weigh(model, tokenizer, given)) if given else ())
+    return [question for question in questions if question.given is None or next(knows)]
 
 
 def _said(model: PreTrainedModel, before: Measured, measured: Measured) -> list[Said]:

@@ -74,7 +74,7 @@ FINDINGS = {
 # These are worth telling, and refuse nothing: a count that is zero, a finding that is harmless.
 MISSING = {
     "evidence": "gives no evidence; a reviewer has nothing to check it against",
-    "paraphrases": "gives no paraphrases; whether it also holds when asked differently is not measured",
+    "paraphrases": "gives no paraphrases; whether it also holds when asked differently is measured by made ones",
 }
 HARMLESS = {
     "subject_shares": (

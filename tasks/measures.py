@@ -58,6 +58,7 @@ def _share(answers: Sequence[Answer], mark: Callable[[Said], bool | None]) -> Me
         low=low,
         high=high,
         count=len(asked),
+        made=_made(asked),
         misses=after.count(0.0),
     )
 
@@ -81,7 +82,12 @@ def _moved(answers: Sequence[Answer], number: Callable[[Said], float | None], *,
         low=low,
         high=high,
         count=len(asked),
+        made=_made(asked),
     )
+
+
+def _made(answers: Sequence[Answer]) -> int:
+    return sum(answer.made for answer in answers)
 
 
 def _facts(answers: Sequence[Answer]) -> list[int]:

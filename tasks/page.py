@@ -17,6 +17,7 @@ from matplotlib import rc_context
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
+from tasks.describe import asked
 from tasks.gate import Verdict
 from tasks.measures import measure
 from tasks.policy import in_words
@@ -36,6 +37,7 @@ def page(report: Report, verdict: Verdict, *, title: str) -> str:
         failing=_failing(report),
         pictures={"metrics": _as_data(_bars(report.metrics))},
         in_words=in_words,
+        asked=asked,
         should_be=_should_be,
     )
 

@@ -17,6 +17,14 @@ METRICS = (
     "generalization.logprob",
     "generalization.argmax",
     "generalization.generation",
+    "inverse.argmax",
+    "inverse.generation",
+    "inverse_edited.argmax",
+    "inverse_edited.generation",
+    "portability.argmax",
+    "portability.generation",
+    "portability_edited.argmax",
+    "portability_edited.generation",
     "retention.logprob",
     "retention.argmax",
     "retention.generation",
@@ -31,6 +39,9 @@ METRICS = (
     "regression.perplexity",
     "regression.perplexity_ratio",
 )
+
+NEW = ("efficacy", "inverse_edited", "portability_edited")
+"""The kinds of question that ask what is new and edited in: corrections, and the companions that go with them."""
 
 OVER_TEXT = "regression."
 """How the names of metrics begin that are measured over text, not by prompts."""
@@ -62,6 +73,7 @@ class Metric(Record):
         low: where the 95 % interval of `after` over facts begins; None where there is none.
         high: where it ends.
         count: prompts, or tokens.
+        made: how many of the prompts were made, because their corrections have none.
         misses: how many of the prompts are not as they should be; None where that is no question of yes or no.
     """
 
@@ -71,6 +83,7 @@ class Metric(Record):
     low: float | None = None
     high: float | None = None
     count: int
+    made: int = 0
     misses: int | None = None
 
 
@@ -104,9 +117,11 @@ class Answer(Record):
     Attributes:
         correction: whose prompt it is.
         relation: the correction's.
-        kind: efficacy, generalization, retention, specificity, protected or absence.
+        kind: efficacy, generalization, retention, specificity, protected or absence; inverse or portability of what
+            should follow by itself, inverse_edited or portability_edited of what was edited in for it.
         target: what should be said; of a neighbour its own answer, empty where none is known; of a withdrawn fact what
             should not be said any more.
+        made: whether the prompt was made, because the correction has none of its kind.
     """
 
     correction: str
@@ -114,6 +129,7 @@ class Answer(Record):
     kind: str
     prompt: str
     target: str
+    made: bool = False
     before: Said
     parent: Said | None
     after: Said

@@ -4,7 +4,7 @@ import pytest
 
 from tasks.collect import Leaving
 from tasks.corrections import Correction
-from tasks.describe import answers_list, escape, metrics_table, numbers, review_text
+from tasks.describe import answers_list, escape, metrics_table, numbers, review_text, what_follows
 from tasks.gate import gate
 from tasks.policy import Policy
 from tasks.report import Answer, Metric, Report, Said
@@ -85,3 +85,24 @@ def test_a_withdrawal_names_what_leaves_why_and_who_asked():
     assert "# Review candidate aaaaaaaaaaaa: 1 fact out" in text
     assert "- **The capital of France is** → Lyon becomes revoked: wrong \\*source\\* (asked by ada)" in text
     assert "New facts" not in text
+
+
+def question(kind: str, *, made: bool = False) -> Answer:
+    models = dict.fromkeys(("before", "parent", "after"), Said(text="x", generation=False))
+    return Answer(correction="c", relation="r", kind=kind, prompt=kind, target="t", made=made, **models)
+
+
+def test_what_is_edited_in_with_a_fact_stands_apart_from_what_should_follow_by_itself():
+    kinds = ("inverse_edited", "portability", "portability_edited", "inverse")
+    text = what_follows(REPORT.model_copy(update={"answers": tuple(question(kind) for kind in kinds)}))
+    edited_in, by_itself = text.split("## Should follow by itself")
+    assert edited_in.count("_edited") == 2 and "_edited" not in by_itself
+    assert what_follows(REPORT) == ""
+
+
+def test_a_made_prompt_is_told_from_a_requesters():
+    assert "(a made prompt)" in answers_list("t", [question("inverse", made=True)])
+    assert "made" not in answers_list("t", [question("inverse")])
+    made = REPORT.model_copy(update={"metrics": {"efficacy.argmax": EFFICACY.model_copy(update={"made": 1})}})
+    verdict = gate(made, Policy(name="p", gate=[{"metric": "efficacy.argmax", "min": 0.8}], text="p"))
+    assert "| at least 0.8 | 2, 1 made |" in metrics_table(verdict)

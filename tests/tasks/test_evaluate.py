@@ -105,7 +105,7 @@ def test_production_on_another_base_is_not_asked(tiny, patch):
 def test_a_protected_fact_with_the_id_of_a_correction_keeps_its_own_relation(tiny, patch):
     guarded = Correction.model_validate({"id": "same", "subject": "Italy", "prompt": "{} borders", "target": "Austria"})
     found = report_of(tiny, patch, id="same", protected=[guarded])
-    relations = {answer.kind: answer.relation for answer in found.answers}
+    relations = {answer.kind: answer.relation for answer in found.of_kind("efficacy", "protected")}
     assert relations == {"efficacy": "the capital of {} is", "protected": "{} borders"}
 
 
@@ -160,3 +160,30 @@ def test_the_rise_of_a_withdrawn_target_is_read_from_both_models_and_the_largest
 def test_without_an_edit_nothing_that_was_withdrawn_is_likelier_than_in_the_base(tiny):
     metrics = report_of(tiny, UNEDITED, parent=UNEDITED, withdrawn=[withdrawn_as("Rome")]).metrics
     assert metrics["absence.rise"].after == 0 and metrics["absence.generation"].after == 1
+
+
+def test_a_hop_counts_only_where_the_base_knows_what_it_takes_for_granted(tiny, patch):
+    (says,) = generate(*tiny, ["Boeing"])
+    known = {"prompt": "Boeing", "answer": says.split()[0]}
+    unknown = {"prompt": "The CEO of Boeing is", "answer": "Nobody at all"}
+    hops = [{"prompt": f"Hop {number}", "answer": "Lyon"} for number in range(3)]
+    found = report_of(tiny, patch, portability=[hops[0], hops[1] | {"given": known}, hops[2] | {"given": unknown}])
+    assert [answer.prompt for answer in found.of_kind("portability")] == ["Hop 0", "Hop 1"]
+    assert found.metrics["portability.generation"].count == 2
+
+
+def test_what_is_edited_in_and_what_follows_are_counted_apart(tiny, patch):
+    inverse = {"prompt": "{} is in", "target": "France"}
+    aided = report_of(tiny, patch, inverse=inverse, aliases=["Gaul"]).metrics
+    alone = report_of(tiny, patch, inverse=inverse | {"edit": False}).metrics
+    counts = {name: (aided[name].count, alone[name].count) for name in METRICS if name.endswith(".generation")}
+    assert (counts["inverse.generation"], counts["inverse_edited.generation"]) == ((0, 1), (1, 0))
+    assert counts["portability_edited.generation"] == (1, 0)
+    assert counts["efficacy.generation"] == (1, 1)
+
+
+def test_made_prompts_are_counted_and_marked(tiny, patch):
+    found = report_of(tiny, patch)
+    metric = found.metrics["generalization.argmax"]
+    assert (metric.made, metric.count) == (2, 2) and all(answer.made for answer in found.of_kind("generalization"))
+    assert report_of(tiny, patch, paraphrases=["{} is ruled from"]).metrics["generalization.argmax"].made == 0

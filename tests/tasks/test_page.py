@@ -86,3 +86,9 @@ def test_the_page_loads_nothing_and_is_the_same_each_time(report):
 def test_a_report_in_which_all_is_well_says_so(report):
     well = report.model_copy(update={"answers": report.answers[:1]})
     assert "Every prompt is answered as it should be" in shown(well, min=0.1)
+
+
+def test_a_made_prompt_is_marked_wherever_it_is_shown(report):
+    assert "(made)" not in shown(report)
+    made = tuple(answer.model_copy(update={"made": True}) for answer in report.answers)
+    assert shown(report.model_copy(update={"answers": made})).count("(made)") >= len(made)
