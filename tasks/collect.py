@@ -146,10 +146,7 @@ def events_for(ids: Iterable[str], kind: str, *, actor: str, reason: str = "") -
 def _overtaken(ledger: Ledger, due: Sequence[Correction]) -> list[Event]:
     """What was queued beside other facts than hold now, as after a rollback, and contradicts those is set aside."""
     found = find_conflicts(due, corrections_in(ledger, "released"), protected_facts(ledger))
-    others = {
-        c.id: ", ".join(each for each in (one.contradicts_active, one.contradicts_protected) if each)
-        for c, one in zip(due, found, strict=True)
-    }
+    others = {c.id: one.with_standing for c, one in zip(due, found, strict=True)}
     return [
         Event(
             entity="correction",

@@ -31,12 +31,12 @@ class Conflicts:
     Attributes:
         duplicate_of: an earlier one in the batch that says the same.
         contradicts: others in the batch that say something else of the subject in the relation.
-        disagrees: a question that others in the batch answer otherwise, and they.
+        disagrees: others in the batch that answer a question otherwise, and the question.
         repeats_active: an active one that says the same.
         contradicts_protected: protected facts that say something else.
-        disagrees_protected: a question that protected facts answer otherwise, and they.
+        disagrees_protected: protected facts that answer a question otherwise, and the question.
         contradicts_active: active ones that say something else, and are not superseded.
-        disagrees_active: a question that active ones answer otherwise, which are not superseded, and they.
+        disagrees_active: active ones that answer a question otherwise, and are not superseded, and the question.
         wrong_supersedes: what is wrong with the id that it supersedes.
     """
 
@@ -49,6 +49,12 @@ class Conflicts:
     contradicts_active: str | None
     disagrees_active: str | None
     wrong_supersedes: str | None
+
+    @property
+    def with_standing(self) -> str:
+        """What holds or is protected, and says something else; empty where nothing does."""
+        of_active, of_protected = self.contradicts_active, self.contradicts_protected
+        return ", ".join(filter(None, (of_active, self.disagrees_active, of_protected, self.disagrees_protected)))
 
 
 def find_conflicts(
@@ -165,7 +171,7 @@ def _at_odds(
         return contradicted, None
     for statement in _questions(correction):
         if ids := _named(_without(_others(statement, claims), but)):
-            return None, f"{statement.question!r} like {ids}"
+            return None, f"{ids} at {statement.question!r}"
     return None, None
 
 

@@ -49,8 +49,8 @@ FINDINGS = {
         "keep one of them, or set multi_valued on all if all are right"
     ),
     "disagrees": (
-        "asks {disagrees} in this batch, and answers otherwise; keep one of them, word one prompt otherwise, or leave "
-        "that paraphrase, inverse or consequence out"
+        "answers a question otherwise than another in this batch, {disagrees}; keep one of them, word one prompt "
+        "otherwise, or leave that paraphrase, inverse or consequence out"
     ),
     "repeats_active": "says the same as {repeats_active}, which is active; to renew it, set supersedes to its id",
     "contradicts_protected": (
@@ -58,16 +58,16 @@ FINDINGS = {
         "'corrigenda lift' ends the protection"
     ),
     "disagrees_protected": (
-        "asks {disagrees_protected}, which is protected, and answers otherwise; leave that out, or 'corrigenda lift' "
-        "ends the protection"
+        "answers a question otherwise than what is protected, {disagrees_protected}; leave that out, or 'corrigenda "
+        "lift' ends the protection"
     ),
     "contradicts_active": (
         "contradicts {contradicts_active}, which is active: same subject and relation, another target; "
         "to replace it, set supersedes to its id"
     ),
     "disagrees_active": (
-        "asks {disagrees_active}, which is active, and answers otherwise; to replace that, set supersedes to its id, "
-        "or leave that paraphrase, inverse or consequence out"
+        "answers a question otherwise than what is active, {disagrees_active}; to replace that, set supersedes to its "
+        "id, or leave that paraphrase, inverse or consequence out"
     ),
     "wrong_supersedes": "supersedes {wrong_supersedes}",
 }

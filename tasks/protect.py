@@ -5,11 +5,11 @@ They are written like corrections, with what is right as the target. A file is t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from tasks.collect import corrections_in, protected_facts
-from tasks.conflicts import Conflicts, find_conflicts
+from tasks.conflicts import find_conflicts
 from tasks.corrections import Correction
 from tasks.errors import ProtectError
 from tasks.ledger import Ledger
@@ -62,19 +62,11 @@ def _contradictions(facts: Sequence[Correction], known: Sequence[Correction], li
     # Nothing is superseded by being protected, and a correction of the same id is no exception either.
     claims = [fact.model_copy(update={"id": f"protected {fact.id}", "supersedes": None}) for fact in facts]
     return [
-        problem
+        f"{fact.id} says {fact.target!r} and contradicts {other}"
         for fact, found in zip(facts, find_conflicts(claims, live, others), strict=True)
-        for problem in _problems(fact, found)
+        for other in (found.contradicts, found.disagrees, found.with_standing)
+        if other
     ]
-
-
-def _problems(fact: Correction, found: Conflicts) -> Iterator[str]:
-    for other in (found.contradicts, found.contradicts_active, found.contradicts_protected):
-        if other:
-            yield f"{fact.id} says {fact.target!r} and contradicts {other}"
-    for question in (found.disagrees, found.disagrees_active, found.disagrees_protected):
-        if question:
-            yield f"{fact.id} asks {question}, and answers otherwise"
 
 
 def _event(key: str, kind: str, actor: str, reason: str, data: dict | None = None) -> Event:

@@ -169,8 +169,7 @@ def _predecessors(ledger: Ledger, leaving: Sequence[Leaving], *, now: datetime) 
     gone = {each.correction.id for each in leaving}
     active = [c for c in corrections_in(ledger, "released") if c.id not in gone]
     for fact, found in zip(facts, find_conflicts(facts, active, protected_facts(ledger)), strict=True):
-        others = [each for each in (found.contradicts_active, found.contradicts_protected) if each]
-        problems += [f"{fact.id} contradicts {', '.join(others)}"] if others else []
+        problems += [f"{fact.id} contradicts {found.with_standing}"] if found.with_standing else []
     if problems:
         raise WithdrawalError(f"can't hold again: {'; '.join(problems)}. Nothing was revoked")
     return facts

@@ -24,7 +24,7 @@ def conflict(new: Correction, *active: Correction, protected=()):
 
 def test_inverses_that_disagree_are_at_odds_in_the_batch_and_with_what_is_active_or_protected():
     one, two = made("one", BOEING, inverse=LEADS_BOEING), made("two", AIRBUS, inverse=LEADS_AIRBUS)
-    told = "'Kelly Ortberg is the CEO of' like one"
+    told = "one at 'Kelly Ortberg is the CEO of'"
     assert [found.disagrees for found in find_conflicts([one, two], [])] == [told.replace("one", "two"), told]
     assert conflict(two, one).disagrees_active == told
     assert conflict(two, protected=[one]).disagrees_protected == told
@@ -36,9 +36,9 @@ def test_an_inverse_is_at_odds_with_a_correction_that_says_otherwise_by_itself()
     leader = {"subject": "Kelly Ortberg", "prompt": "{} is the CEO of"}
     otherwise, likewise = made("it", leader, target="Airbus"), made("it", leader, target="Boeing")
     with_inverse = made("inverse", BOEING, inverse=LEADS_BOEING)
-    assert conflict(with_inverse, otherwise).disagrees_active.endswith("like it")
-    assert conflict(otherwise, with_inverse).disagrees_active.endswith("like inverse")
-    assert conflict(otherwise, protected=[with_inverse]).disagrees_protected.endswith("like inverse")
+    assert conflict(with_inverse, otherwise).disagrees_active.startswith("it at")
+    assert conflict(otherwise, with_inverse).disagrees_active.startswith("inverse at")
+    assert conflict(otherwise, protected=[with_inverse]).disagrees_protected.startswith("inverse at")
     assert conflict(with_inverse, likewise).disagrees_active is None
 
 
@@ -59,7 +59,7 @@ def test_one_that_is_at_odds_in_an_inverse_may_supersede_what_it_is_at_odds_with
 
 def test_one_prompt_says_one_thing_whatever_its_relation_is_called():
     one, two = made("one", BOEING), made("two", BOEING, relation="head", target="Dave Calhoun")
-    assert conflict(two, protected=[one]).disagrees_protected == "'The CEO of Boeing is' like one"
+    assert conflict(two, protected=[one]).disagrees_protected == "one at 'The CEO of Boeing is'"
     assert conflict(two, one).disagrees_active and not conflict(two, one).contradicts_active
     assert not conflict(made("same", BOEING, relation="head"), one).disagrees_active
 
@@ -67,7 +67,7 @@ def test_one_prompt_says_one_thing_whatever_its_relation_is_called():
 def test_a_paraphrase_is_at_odds_with_a_prompt_that_says_otherwise():
     guarded = made("guarded", BOEING, paraphrases=["{} is led by its CEO,"])
     other = made("it", BOEING | {"prompt": "{} is led by its CEO,", "relation": "led by", "target": "Dave Calhoun"})
-    assert conflict(other, protected=[guarded]).disagrees_protected == "'Boeing is led by its CEO,' like guarded"
+    assert conflict(other, protected=[guarded]).disagrees_protected == "guarded at 'Boeing is led by its CEO,'"
 
 
 def test_several_targets_need_several_prompts():
@@ -75,7 +75,7 @@ def test_several_targets_need_several_prompts():
     one, other = made("one", twin, target="A"), made("two", twin | {"prompt": "{} is twinned with"}, target="B")
     paraphrased = made("three", twin | {"prompt": "{} is a sister of"}, target="C", paraphrases=["{} is a twin of"])
     assert [found.disagrees for found in find_conflicts([one, other, paraphrased], [])] == [None, None, None]
-    assert conflict(made("two", twin, target="B"), one).disagrees_active == "'Oz is a twin of' like one"
+    assert conflict(made("two", twin, target="B"), one).disagrees_active == "one at 'Oz is a twin of'"
 
 
 def test_a_contradiction_is_told_once():
@@ -149,10 +149,19 @@ def test_a_hundred_thousand_that_may_be_the_same_take_seconds():
 def test_a_consequence_is_at_odds_with_what_is_said_otherwise():
     residence = {"subject": "Kelly Ortberg", "prompt": "{} lives in", "target": "Seattle"}
     new = made("new", BOEING, consequences=[residence])
-    told = "'Kelly Ortberg lives in' like it"
+    told = "it at 'Kelly Ortberg lives in'"
     assert conflict(new, made("it", residence, target="Toulouse")).disagrees_active == told
     assert conflict(new, protected=[made("it", residence, target="Toulouse")]).disagrees_protected == told
     assert conflict(new, made("it", residence)).disagrees_active is None
     other = made("it", AIRBUS, target="Guillaume Faury", consequences=[residence | {"target": "Toulouse"}])
     assert conflict(new, other).disagrees_active == told
     assert conflict(new.model_copy(update={"supersedes": "it"}), other).disagrees_active is None
+
+
+def test_what_stands_in_the_way_is_named_whether_it_holds_or_is_protected():
+    active, guarded = made("active", BOEING), made("guarded", BOEING, relation="led by")
+    new = made("new", BOEING, target="Dave Calhoun")
+    assert conflict(new, active).with_standing == "active"
+    assert conflict(new, protected=[guarded]).with_standing == "guarded at 'The CEO of Boeing is'"
+    assert conflict(new, active, protected=[guarded]).with_standing == "active, guarded at 'The CEO of Boeing is'"
+    assert conflict(new).with_standing == ""

@@ -45,6 +45,10 @@ def test_protected_facts_are_asked_with_the_next_batch_until_they_are_lifted(gua
         ([BERN, PARIS | {"subject": ""}], "line 2 subject is empty"),
         ([PARIS, PARIS | {"id": "lyon", "target": "Lyon"}], "lyon says 'Lyon' and contradicts protected paris"),
         ([BERN, BERN | {"target": "Zürich"}], "bern"),
+        (
+            [PARIS, PARIS | {"id": "seat", "target": "Lyon", "relation": "seat"}],
+            "seat says 'Lyon' and contradicts protected paris at 'The capital of France is'",
+        ),
     ],
 )
 def test_a_file_with_something_wrong_protects_nothing(guard, ledger, facts, named):
