@@ -61,22 +61,23 @@ def find_conflicts(
     batch: Sequence[Correction], active: Sequence[Correction], protected: Sequence[Correction] = ()
 ) -> list[Conflicts]:
     """Return what each correction of a batch collides with: in the batch, among the active and the protected ones."""
-    claims, standing, guarded = _claims(batch), _claims(active), _claims(protected)
+    said = [_Said.by(correction) for correction in batch]
+    claims, standing, guarded = _claims(said), _claims(map(_Said.by, active)), _claims(map(_Said.by, protected))
     by_id = {correction.id: correction for correction in active}
     taken: dict[str, str] = {}
     found: list[Conflicts] = []
-    for correction in batch:
+    for correction, own_words in zip(batch, said, strict=True):
         own = {correction.id}
         outdone = own | {correction.supersedes or correction.id}
-        contradicts, disagrees = _at_odds(correction, claims, but=own)
-        contradicts_active, disagrees_active = _at_odds(correction, standing, but=outdone)
-        contradicts_protected, disagrees_protected = _at_odds(correction, guarded)
+        contradicts, disagrees = _at_odds(own_words, claims, but=own)
+        contradicts_active, disagrees_active = _at_odds(own_words, standing, but=outdone)
+        contradicts_protected, disagrees_protected = _at_odds(own_words, guarded)
         found.append(
             Conflicts(
-                duplicate_of=_first(_same(correction, claims), before=correction.id),
+                duplicate_of=_first(_same(own_words, claims), before=correction.id),
                 contradicts=contradicts,
                 disagrees=disagrees,
-                repeats_active=_named(_without(_same(correction, standing), outdone)),
+                repeats_active=_named(_without(_same(own_words, standing), outdone)),
                 contradicts_protected=contradicts_protected,
                 disagrees_protected=disagrees_protected,
                 contradicts_active=contradicts_active,
@@ -109,6 +110,19 @@ class _Statement:
     question: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """All that one correction says: of its subject in its relation, and to questions."""
+
+    id: str
+    relations: Sequence[_Statement]
+    questions: Sequence[_Statement]
+
+    @classmethod
+    def by(cls, correction: Correction) -> _Said:
+        return cls(correction.id, _relations(correction), list(_questions(correction)))
+
+
 @dataclass(slots=True)
 class _Claim:
     """What is said on one key: ids by normalised target, apart those that allow no other."""
@@ -125,12 +139,14 @@ def _relations(correction: Correction) -> list[_Statement]:
 
 
 def _questions(correction: Correction) -> Iterator[_Statement]:
-    """What is said to each question: to those that are edited in, and to those that are only asked."""
+    """What is said to each question."""
     says = (normalised(correction.target),)
     for name in dict.fromkeys((correction.subject, *correction.aliases)):
         question = correction.asked_of(name)
-        yield _Statement(("edited", folded(question)), says, several=False, question=question)
-        yield _Statement(("asked", folded(question)), says, correction.multi_valued, question)
+        key = folded(question)
+        yield _Statement(("asked", key), says, correction.multi_valued, question)
+        if correction.multi_valued:  # what is edited in says one thing even so
+            yield _Statement(("edited", key), says, several=False, question=question)
     for question in correction.paraphrases:
         yield _Statement(("asked", folded(question)), says, correction.multi_valued, question)
     if inverse := correction.inverse:
@@ -144,32 +160,29 @@ def _questions(correction: Correction) -> Iterator[_Statement]:
         yield _Statement(("asked", folded(question)), says, several=False, question=question)
 
 
-def _claims(corrections: Iterable[Correction]) -> dict[Key, _Claim]:
+def _claims(said: Iterable[_Said]) -> dict[Key, _Claim]:
     claims: dict[Key, _Claim] = defaultdict(_Claim)
-    for correction in corrections:
-        for statement in (*_relations(correction), *_questions(correction)):
+    for one in said:
+        for statement in (*one.relations, *one.questions):
             claim = claims[statement.key]
             for target in statement.says:
-                claim.every[target][correction.id] = None
+                claim.every[target][one.id] = None
                 if not statement.several:
-                    claim.single[target][correction.id] = None
+                    claim.single[target][one.id] = None
     return claims
 
 
-def _same(correction: Correction, claims: Mapping[Key, _Claim]) -> Iterator[str]:
-    target = normalised(correction.target)
-    found = (claims[each.key].every.get(target, {}) for each in _relations(correction) if each.key in claims)
+def _same(said: _Said, claims: Mapping[Key, _Claim]) -> Iterator[str]:
+    found = (claims[each.key].every.get(each.says[0], {}) for each in said.relations if each.key in claims)
     return chain.from_iterable(found)
 
 
-def _at_odds(
-    correction: Correction, claims: Mapping[Key, _Claim], *, but: Iterable[str] = ()
-) -> tuple[str | None, str | None]:
+def _at_odds(said: _Said, claims: Mapping[Key, _Claim], *, but: Iterable[str] = ()) -> tuple[str | None, str | None]:
     """Who says something else of the subject; and only where nobody does, a question that is answered otherwise."""
-    others = chain.from_iterable(_others(each, claims) for each in _relations(correction))
+    others = chain.from_iterable(_others(each, claims) for each in said.relations)
     if contradicted := _named(_without(others, but)):
         return contradicted, None
-    for statement in _questions(correction):
+    for statement in said.questions:
         if ids := _named(_without(_others(statement, claims), but)):
             return None, f"{ids} at {statement.question!r}"
     return None, None
@@ -209,10 +222,8 @@ def _wrong_supersedes(correction: Correction, active: Mapping[str, Correction], 
         return None
     if old not in active:
         return f"{old!r}, which is not active; only an active correction can be superseded"
-    if names_of(correction).isdisjoint(names_of(active[old])) and _at_odds(correction, _claims([active[old]])) == (
-        None,
-        None,
-    ):
+    at_odds = any(_at_odds(_Said.by(correction), _claims([_Said.by(active[old])])))
+    if names_of(correction).isdisjoint(names_of(active[old])) and not at_odds:
         return f"{old!r}, which is about {active[old].subject!r}; name the one that this replaces"
     if (first := taken.setdefault(old, correction.id)) != correction.id:
         return f"{old!r}, as {first} in this batch does; only one can replace it"
