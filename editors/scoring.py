@@ -235,7 +235,17 @@ def perplexity(model: PreTrainedModel, rows: Sequence[Sequence[int]]) -> Perplex
         model: the model that reads.
         rows: as `sample_rows` gives them.
     """
-    expected = expect(model, [Row(ids=tuple(int(token) for token in row), target=1) for row in rows])
+    return perplexity_of(model, [Row(ids=tuple(int(token) for token in row), target=1) for row in rows])
+
+
+def perplexity_of(model: PreTrainedModel, rows: Sequence[Row]) -> Perplexity:
+    """Return the perplexity of the targets of rows, each behind its prompt.
+
+    Args:
+        model: the model that reads.
+        rows: prompts, each with a target.
+    """
+    expected = expect(model, rows)
     logprobs = torch.tensor([logprob for each in expected for logprob in each.logprobs], dtype=torch.float64)
     return Perplexity(value=float((-logprobs.mean()).exp()), tokens=len(logprobs))
 

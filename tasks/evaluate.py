@@ -19,6 +19,7 @@ from prefect.cache_policies import NO_CACHE
 
 from editors.decoding import Progress
 from editors.expectation import divergence
+from editors.fluency import LENGTH, Written, write
 from editors.models import load_model
 from editors.patch import Patch, applied
 from editors.scoring import Perplexity, Probe, ProbeScore, perplexity, score
@@ -26,7 +27,8 @@ from tasks.base import Base
 from tasks.collect import Batch
 from tasks.corrections import Correction
 from tasks.edit import Edit
-from tasks.measures import measure
+from tasks.fluency import TEXTS, fluency, passages_of, prompts_of
+from tasks.measures import measure, perplexities
 from tasks.progress import logged
 from tasks.report import METRICS, OVER_TEXT, Answer, Metric, Report, Said
 from tasks.retries import WHILE_AWAY
@@ -43,6 +45,7 @@ class Measured:
 
     scores: list[ProbeScore]
     text: Perplexity
+    written: list[Written]
 
 
 def evaluate(
@@ -78,11 +81,14 @@ def evaluate(
     probes = [*_probes(new, earlier, withdrawn), *_protected(protected)]
     relations = {(False, c.id): c.relation for c in (*new, *earlier, *withdrawn)}
     relations |= {(True, c.id): c.relation for c in protected}  # it may have the id of a correction
+    openings = prompts_of(new)
 
     def measured(patch: Patch) -> Measured:
         with applied(model, patch, base=base_digest):
             return Measured(
-                scores=score(model, tokenizer, probes, progress=progress), text=perplexity(model, held_text)
+                scores=score(model, tokenizer, probes, progress=progress),
+                text=perplexity(model, held_text),
+                written=write(model, tokenizer, openings, progress=progress),
             )
 
     before, after = measured(Patch(base=base_digest)), measured(patch)
@@ -102,7 +108,14 @@ def evaluate(
         )
         for probe, was, production, now in zip(probes, *said, strict=True)
     )
-    return Report(base=base_digest, patch=patch.digest, metrics=_metrics(answers, models), answers=answers)
+    written = {name: each and each.written for name, each in models.items()}
+    return Report(
+        base=base_digest,
+        patch=patch.digest,
+        metrics=_metrics(answers, models) | fluency(model, written),
+        answers=answers,
+        passages=passages_of(openings, written),
+    )
 
 
 def _probes(
@@ -180,19 +193,12 @@ def _own_answer(was: ProbeScore, now: ProbeScore) -> Said:
 
 
 def _metrics(answers: Sequence[Answer], models: Mapping[str, Measured | None]) -> dict[str, Metric]:
-    """Every metric, in the order of METRICS."""
-    texts = {name: each.text for name, each in models.items() if each}
-    values = {name: texts[name].value if name in texts else None for name in models}
-    ratios = {name: value and value / texts["before"].value for name, value in values.items()}
-    tokens = texts["after"].tokens
+    """The metrics of prompts and of held text, in the order of METRICS."""
     return {
         name: measure(name, [answer for answer in answers if answer.kind == name.partition(".")[0]])
         for name in METRICS
         if not name.startswith(OVER_TEXT)
-    } | {
-        "regression.perplexity": Metric.model_validate(values | {"count": tokens}),
-        "regression.perplexity_ratio": Metric.model_validate(ratios | {"count": tokens}),
-    }
+    } | perplexities("regression.perplexity", {name: each and each.text for name, each in models.items()})
 
 
 def _parent_patch(batch: Batch, base: Base, settings: Settings) -> Patch | None:
@@ -214,6 +220,16 @@ def evaluate_task(base: Base, batch: Batch, edit: Edit) -> Report:
     parent = _parent_patch(batch, base, settings)
     if parent is None:
         get_run_logger().warning("production stands on another base: it is not asked, and bounds from it will fail")
+    held_text = json.loads(edit.ingredients.held.read())
+    prompts = len(_probes(batch.new, batch.earlier)) + len(_protected(batch.protected))
+    get_run_logger().info(
+        "each of %d models answers %d prompts, reads %d tokens of held text and writes %d texts of %d tokens",
+        3 if parent and parent.deltas else 2,
+        prompts,
+        sum(map(len, held_text)),
+        TEXTS,
+        LENGTH,
+    )
     model, tokenizer = load_model(base.folder, device=settings.device)
     return evaluate(
         model,
@@ -225,6 +241,6 @@ def evaluate_task(base: Base, batch: Batch, edit: Edit) -> Report:
         earlier=batch.earlier,
         withdrawn=batch.withdrawn,
         protected=batch.protected,
-        held_text=json.loads(edit.ingredients.held.read()),
+        held_text=held_text,
         progress=logged(get_run_logger()),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -30,9 +30,12 @@ METRICS = (
     "absence.rise",
     "regression.perplexity",
     "regression.perplexity_ratio",
+    "fluency.entropy",
+    "fluency.base_perplexity",
+    "fluency.base_perplexity_ratio",
 )
 
-OVER_TEXT = "regression."
+OVER_TEXT = ("regression.", "fluency.")
 """How the names of metrics begin that are measured over text, not by prompts."""
 
 LESS_IS_BETTER = frozenset(
@@ -42,6 +45,8 @@ LESS_IS_BETTER = frozenset(
         "absence.rise",
         "regression.perplexity",
         "regression.perplexity_ratio",
+        "fluency.base_perplexity",
+        "fluency.base_perplexity_ratio",
     }
 )
 
@@ -119,6 +124,21 @@ class Answer(Record):
     after: Said
 
 
+class Passage(Record):
+    """A text that belongs to no fact, and what each model says behind it; nothing of it is right or wrong.
+
+    Attributes:
+        kind: the metrics that it was written for.
+        prompt: the text.
+    """
+
+    kind: Literal["fluency"]
+    prompt: str
+    before: Said
+    parent: Said | None
+    after: Said
+
+
 class Report(Record):
     """What was measured on one patch.
 
@@ -127,12 +147,14 @@ class Report(Record):
         patch: the digest of the patch.
         metrics: by name.
         answers: of all prompts.
+        passages: what was written for the metrics that are measured over text.
     """
 
     base: str
     patch: str
     metrics: dict[str, Metric]
     answers: tuple[Answer, ...]
+    passages: tuple[Passage, ...] = ()
 
     def of_kind(self, *kinds: str) -> tuple[Answer, ...]:
         """The answers to some kinds of question."""
