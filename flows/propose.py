@@ -22,6 +22,7 @@ from tasks.describe import (
     lost_protected,
     metrics_table,
     withdrawn_list,
+    worst_of_text,
 )
 from tasks.gate import Verdict
 from tasks.ledger import Ledger
@@ -84,6 +85,7 @@ def show(batch: Batch, report: Report, verdict: Verdict) -> None:
             answers_list("Earlier facts", report.of_kind("retention")),
             withdrawn_list(report),
             changed_neighbours(report),
+            worst_of_text(report),
         ]
     )
     create_markdown_artifact(page, key=ACTOR, description="verdict and answers")

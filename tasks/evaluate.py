@@ -24,6 +24,7 @@ from editors.models import load_model
 from editors.patch import Patch, applied
 from editors.scoring import Perplexity, Probe, ProbeScore, perplexity, score
 from tasks.base import Base
+from tasks.blast import blast_radius
 from tasks.collect import Batch
 from tasks.corrections import Correction
 from tasks.edit import Edit
@@ -60,6 +61,7 @@ def evaluate(
     withdrawn: Sequence[Correction] = (),
     protected: Sequence[Correction] = (),
     held_text: Sequence[Sequence[int]],
+    ordinary_text: Sequence[Sequence[int]],
     progress: Progress | None = None,
 ) -> Report:
     """Ask everything of the base, of the release in production and of the patched model, and compare.
@@ -76,6 +78,7 @@ def evaluate(
         withdrawn: those that were released before, and shall not be said any more.
         protected: facts that must stay as they are.
         held_text: token rows for perplexity.
+        ordinary_text: token rows of one length, for the blast radius.
         progress: told of prompts.
     """
     probes = [*_probes(new, earlier, withdrawn), *_protected(protected)]
@@ -109,12 +112,13 @@ def evaluate(
         for probe, was, production, now in zip(probes, *said, strict=True)
     )
     written = {name: each and each.written for name, each in models.items()}
+    blast, worst = blast_radius(model, tokenizer, patch=patch, parent=parent, text=ordinary_text, progress=progress)
     return Report(
         base=base_digest,
         patch=patch.digest,
-        metrics=_metrics(answers, models) | fluency(model, written),
+        metrics=_metrics(answers, models) | fluency(model, written) | blast,
         answers=answers,
-        passages=passages_of(openings, written),
+        passages=passages_of(openings, written) + worst,
     )
 
 
@@ -221,14 +225,17 @@ def evaluate_task(base: Base, batch: Batch, edit: Edit) -> Report:
     if parent is None:
         get_run_logger().warning("production stands on another base: it is not asked, and bounds from it will fail")
     held_text = json.loads(edit.ingredients.held.read())
+    ordinary_text = json.loads(edit.ingredients.ordinary.read())
     prompts = len(_probes(batch.new, batch.earlier)) + len(_protected(batch.protected))
     get_run_logger().info(
-        "each of %d models answers %d prompts, reads %d tokens of held text and writes %d texts of %d tokens",
+        "each of %d models answers %d prompts, reads %d tokens of held text and writes %d texts of %d tokens; "
+        "what they change is looked for in %d tokens of ordinary text",
         3 if parent and parent.deltas else 2,
         prompts,
         sum(map(len, held_text)),
         TEXTS,
         LENGTH,
+        sum(map(len, ordinary_text)),
     )
     model, tokenizer = load_model(base.folder, device=settings.device)
     return evaluate(
@@ -242,5 +249,6 @@ def evaluate_task(base: Base, batch: Batch, edit: Edit) -> Report:
         withdrawn=batch.withdrawn,
         protected=batch.protected,
         held_text=held_text,
+        ordinary_text=ordinary_text,
         progress=logged(get_run_logger()),
     )

@@ -33,9 +33,12 @@ METRICS = (
     "fluency.entropy",
     "fluency.base_perplexity",
     "fluency.base_perplexity_ratio",
+    "blast.size_p99",
+    "blast.kl_p95",
+    "blast.kl_max",
 )
 
-OVER_TEXT = ("regression.", "fluency.")
+OVER_TEXT = ("regression.", "fluency.", "blast.")
 """How the names of metrics begin that are measured over text, not by prompts."""
 
 LESS_IS_BETTER = frozenset(
@@ -47,6 +50,9 @@ LESS_IS_BETTER = frozenset(
         "regression.perplexity_ratio",
         "fluency.base_perplexity",
         "fluency.base_perplexity_ratio",
+        "blast.size_p99",
+        "blast.kl_p95",
+        "blast.kl_max",
     }
 )
 
@@ -89,7 +95,7 @@ class Said(Record):
         argmax: whether every token of the target is the most probable one; of a neighbour, whether what follows it is
             as in the base.
         logprob: whether the target is likelier than the prior; None where there is no prior.
-        kl: how far what follows has moved from the base, in nats; of neighbours alone.
+        kl: how far what follows has moved from the base, in nats; of neighbours and of ordinary text alone.
         rise: how much likelier than in the base the target is, in nats a token; of withdrawn facts alone.
     """
 
@@ -128,11 +134,11 @@ class Passage(Record):
     """A text that belongs to no fact, and what each model says behind it; nothing of it is right or wrong.
 
     Attributes:
-        kind: the metrics that it was written for.
+        kind: the metrics that it belongs to.
         prompt: the text.
     """
 
-    kind: Literal["fluency"]
+    kind: Literal["fluency", "blast"]
     prompt: str
     before: Said
     parent: Said | None
@@ -159,6 +165,10 @@ class Report(Record):
     def of_kind(self, *kinds: str) -> tuple[Answer, ...]:
         """The answers to some kinds of question."""
         return tuple(answer for answer in self.answers if answer.kind in kinds)
+
+    def passages_of(self, kind: str) -> tuple[Passage, ...]:
+        """The passages that belong to some metrics."""
+        return tuple(passage for passage in self.passages if passage.kind == kind)
 
 
 def as_json(record: BaseModel) -> dict[str, Any]:
