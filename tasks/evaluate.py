@@ -25,6 +25,7 @@ from editors.patch import Patch, applied
 from editors.scoring import Perplexity, Probe, ProbeScore, perplexity, score
 from tasks.base import Base
 from tasks.blast import blast_radius
+from tasks.chat import asked_in_chat, with_chat
 from tasks.collect import Batch
 from tasks.corrections import Correction
 from tasks.edit import Edit
@@ -45,6 +46,7 @@ class Measured:
     """Everything read off one model."""
 
     scores: list[ProbeScore]
+    chat: list[str | None]
     text: Perplexity
     written: list[Written]
 
@@ -90,6 +92,7 @@ def evaluate(
         with applied(model, patch, base=base_digest):
             return Measured(
                 scores=score(model, tokenizer, probes, progress=progress),
+                chat=asked_in_chat(model, tokenizer, probes, progress=progress),
                 text=perplexity(model, held_text),
                 written=write(model, tokenizer, openings, progress=progress),
             )
@@ -97,7 +100,11 @@ def evaluate(
     before, after = measured(Patch(base=base_digest)), measured(patch)
     served = None if parent is None else measured(parent) if parent.deltas else before
     models = {"before": before, "parent": served, "after": after}
-    said = [_said(model, before, each) if each else [None] * len(probes) for each in models.values()]
+    subjects = {c.id: c.subject for c in (*new, *earlier)}
+    said = [
+        with_chat(_said(model, before, each), probes, each.chat, subjects=subjects) if each else [None] * len(probes)
+        for each in models.values()
+    ]
     answers = tuple(
         Answer(
             correction=probe.fact,

@@ -14,12 +14,15 @@ METRICS = (
     "efficacy.logprob",
     "efficacy.argmax",
     "efficacy.generation",
+    "efficacy.chat",
     "generalization.logprob",
     "generalization.argmax",
     "generalization.generation",
+    "generalization.chat",
     "retention.logprob",
     "retention.argmax",
     "retention.generation",
+    "retention.chat",
     "retention.kept",
     "specificity.kept",
     "specificity.argmax",
@@ -97,6 +100,9 @@ class Said(Record):
         logprob: whether the target is likelier than the prior; None where there is no prior.
         kl: how far what follows has moved from the base, in nats; of neighbours and of ordinary text alone.
         rise: how much likelier than in the base the target is, in nats a token; of withdrawn facts alone.
+        chat: whether what it answers through the chat template begins with what should be said, past what it repeats of
+            the prompt; None where it was not asked so.
+        chat_text: that answer.
     """
 
     text: str
@@ -105,6 +111,8 @@ class Said(Record):
     logprob: bool | None = None
     kl: float | None = None
     rise: float | None = None
+    chat: bool | None = None
+    chat_text: str = ""
 
 
 class Answer(Record):

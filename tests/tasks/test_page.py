@@ -98,6 +98,14 @@ def test_the_worst_of_ordinary_text_and_what_is_written_freely_are_shown_with_wh
     assert "Once upon a time" in rows(html, "What is written freely behind 1 prompts")
 
 
+def test_an_answer_through_the_chat_template_stands_below_the_one_to_the_bare_prompt(report):
+    assert "in chat" not in shown(report)
+    first, *others = report.answers
+    told = Said(text="so", generation=True, chat=False, chat_text=f"A sentence. {ATTACK}")
+    html = shown(report.model_copy(update={"answers": (first.model_copy(update={"after": told}), *others)}))
+    assert "so<br><small>in chat: A sentence. &lt;script&gt;" in html and "<script" not in html
+
+
 def test_a_report_in_which_all_is_well_says_so(report):
     well = report.model_copy(update={"answers": report.answers[:1]})
     assert "Every prompt is answered as it should be" in shown(well, min=0.1)
