@@ -23,6 +23,7 @@ from editors.fluency import LENGTH, Written, write
 from editors.models import load_model
 from editors.patch import Patch, applied
 from editors.scoring import Perplexity, Probe, ProbeScore, perplexity, score
+from tasks.abilities import Ability, Examination, abilities, examination
 from tasks.base import Base
 from tasks.blast import blast_radius
 from tasks.chat import asked_in_chat, with_chat
@@ -49,6 +50,7 @@ class Measured:
     chat: list[str | None]
     text: Perplexity
     written: list[Written]
+    abilities: Mapping[str, Ability]
 
 
 def evaluate(
@@ -64,6 +66,7 @@ def evaluate(
     protected: Sequence[Correction] = (),
     held_text: Sequence[Sequence[int]],
     ordinary_text: Sequence[Sequence[int]],
+    examine: Examination = lambda model, tokenizer: {},
     progress: Progress | None = None,
 ) -> Report:
     """Ask everything of the base, of the release in production and of the patched model, and compare.
@@ -81,6 +84,7 @@ def evaluate(
         protected: facts that must stay as they are.
         held_text: token rows for perplexity.
         ordinary_text: token rows of one length, for the blast radius.
+        examine: asks a model the tasks of lm-eval that are set.
         progress: told of prompts.
     """
     probes = [*_probes(new, earlier, withdrawn), *_protected(protected)]
@@ -95,6 +99,7 @@ def evaluate(
                 chat=asked_in_chat(model, tokenizer, probes, progress=progress),
                 text=perplexity(model, held_text),
                 written=write(model, tokenizer, openings, progress=progress),
+                abilities=examine(model, tokenizer),
             )
 
     before, after = measured(Patch(base=base_digest)), measured(patch)
@@ -119,11 +124,12 @@ def evaluate(
         for probe, was, production, now in zip(probes, *said, strict=True)
     )
     written = {name: each and each.written for name, each in models.items()}
+    scored = abilities({name: each and each.abilities for name, each in models.items()})
     blast, worst = blast_radius(model, tokenizer, patch=patch, parent=parent, text=ordinary_text, progress=progress)
     return Report(
         base=base_digest,
         patch=patch.digest,
-        metrics=_metrics(answers, models) | fluency(model, written) | blast,
+        metrics=_metrics(answers, models) | fluency(model, written) | blast | scored,
         answers=answers,
         passages=passages_of(openings, written) + worst,
     )
@@ -236,13 +242,14 @@ def evaluate_task(base: Base, batch: Batch, edit: Edit) -> Report:
     prompts = len(_probes(batch.new, batch.earlier)) + len(_protected(batch.protected))
     get_run_logger().info(
         "each of %d models answers %d prompts, reads %d tokens of held text and writes %d texts of %d tokens; "
-        "what they change is looked for in %d tokens of ordinary text",
+        "what they change is looked for in %d tokens of ordinary text; tasks of lm-eval: %s",
         3 if parent and parent.deltas else 2,
         prompts,
         sum(map(len, held_text)),
         TEXTS,
         LENGTH,
         sum(map(len, ordinary_text)),
+        ", ".join(settings.regression_tasks) or "none",
     )
     model, tokenizer = load_model(base.folder, device=settings.device)
     return evaluate(
@@ -257,5 +264,6 @@ def evaluate_task(base: Base, batch: Batch, edit: Edit) -> Report:
         protected=batch.protected,
         held_text=held_text,
         ordinary_text=ordinary_text,
+        examine=examination(settings),
         progress=logged(get_run_logger()),
     )

@@ -44,6 +44,9 @@ METRICS = (
 OVER_TEXT = ("regression.", "fluency.", "blast.")
 """How the names of metrics begin that are measured over text, not by prompts."""
 
+OF_TASK = "regression.task."
+"""How the names of metrics begin that are scores in a task of lm-eval, whichever the settings name."""
+
 LESS_IS_BETTER = frozenset(
     {
         "specificity.kl_median",
