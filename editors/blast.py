@@ -13,7 +13,7 @@ pass, and take 5 sites x 10,080 tokens x 1,536 numbers for SmolLM2-135M, 155 MB 
 each choice of sites, against 10,240 whole numbers.
 """
 
-# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false
+# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false, reportUnknownVariableType=false
 
 from __future__ import annotations
 
@@ -74,10 +74,7 @@ def radius(
     found = sizes(model, patch, text, progress=progress)[:, 1:]
     places = found.flatten().argsort(descending=True, stable=True)[:worst]
     rows, tokens = places // found.shape[1], places % found.shape[1] + 1
-    before = _states(model, text, rows, tokens)
-    with applied(model, patch, base=patch.base):
-        after = _states(model, text, rows, tokens)
-    kl, order = divergence(model, before, after).sort(descending=True, stable=True)
+    kl, order = _moved(model, patch, text, rows, tokens).sort(descending=True, stable=True)
     contexts = [tuple(text[row, : token + 1].tolist()) for row, token in zip(rows[order], tokens[order], strict=True)]
     return Radius(sizes=found.flatten(), contexts=contexts, kl=kl)
 
@@ -128,6 +125,22 @@ def continued(
         return []
     written = decode(model, contexts, length=SHOWN_TOKENS, choose=greedy)
     return [cast(str, tokenizer.decode(ids, skip_special_tokens=True)) for ids in written]
+
+
+def _moved(
+    model: PreTrainedModel,
+    patch: Patch,
+    text: Int[Tensor, "all tokens"],
+    rows: Int[Tensor, " contexts"],
+    tokens: Int[Tensor, " contexts"],
+) -> Float[Tensor, " contexts"]:
+    """How far what follows some tokens moves by a patch; the empty one needs no pass."""
+    if not patch.deltas:
+        return torch.zeros(len(rows))
+    before = _states(model, text, rows, tokens)
+    with applied(model, patch, base=patch.base):
+        after = _states(model, text, rows, tokens)
+    return divergence(model, before, after)
 
 
 @torch.no_grad()

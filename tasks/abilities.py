@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib import resources
+from importlib import import_module, resources
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -117,8 +117,7 @@ def _ability(found: Mapping[str, Any], name: str) -> Ability:
 
 def _lm_eval() -> tuple[Any, Any]:
     try:
-        from lm_eval import simple_evaluate
-        from lm_eval.models.huggingface import HFLM
+        harness, models = import_module("lm_eval"), import_module("lm_eval.models.huggingface")
     except ImportError as error:
         raise AbilityError("regression tasks need lm-eval: pip install 'corrigenda[regression]'") from error
-    return simple_evaluate, HFLM
+    return harness.simple_evaluate, models.HFLM

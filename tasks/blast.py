@@ -82,7 +82,8 @@ def _passages(
         with applied(model, each, base=each.base):
             return [*continued(model, tokenizer, contexts)]
 
-    before, served, after = said(Patch(base=patch.base)), said(parent), said(patch)
+    before, after = said(Patch(base=patch.base)), said(patch)
+    served = said(parent) if parent is None or parent.deltas else before
     return tuple(
         Passage(
             kind="blast",

@@ -11,7 +11,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from editors.fluency import Written, entropy
-from editors.scoring import perplexity_of
+from editors.scoring import Perplexity, perplexity_of
 from tasks.corrections import Correction
 from tasks.measures import perplexities
 from tasks.report import Metric, Passage, Said
@@ -75,11 +75,16 @@ def fluency(base: PreTrainedModel, models: Mapping[str, Sequence[Written] | None
         base: reads all of it.
         models: what "before", "parent" and "after" wrote; None where a model was not asked.
     """
+    before, parent, after = (models[name] for name in ("before", "parent", "after"))
+    assert before is not None and after is not None, "only production may not be asked"
+
+    def read(texts: Sequence[Written]) -> Perplexity:
+        return perplexity_of(base, [each.row for each in texts])
+
+    was, now = read(before), read(after)
+    served = None if parent is None else was if parent is before else read(parent)
     entropies = {name: texts and fmean(entropy(each.text) for each in texts) for name, texts in models.items()}
-    texts = {name: texts and perplexity_of(base, [each.row for each in texts]) for name, texts in models.items()}
-    written = models["after"]
-    assert written is not None, "the patched model is always asked"
     return {
-        "fluency.entropy": Metric.model_validate(entropies | {"count": len(written)}),
-        **perplexities("fluency.base_perplexity", texts),
+        "fluency.entropy": Metric.model_validate(entropies | {"count": len(after)}),
+        **perplexities("fluency.base_perplexity", {"before": was, "parent": served, "after": now}),
     }
