@@ -3,6 +3,7 @@
 An answer stops at the end token, at a newline, or where a sentence ends: at ".", "!" or "?" before white space.
 A full stop behind one letter ("J. K. Rowling") or a common title ("St. Louis") ends no sentence. Whatever the rule,
 a stop inside a right answer must not make it wrong: so a caller may name the characters in which nothing is an end.
+Asked through a chat template, a model answers in whole sentences; what these repeat of the question is no answer yet.
 """
 
 from __future__ import annotations
@@ -47,6 +48,23 @@ def starts_with(answer: str, target: str) -> bool:
     if wanted[-1].isdigit() and re.match(r"[.,]\d", rest):
         return False
     return not (rest and rest[0].isalnum() and wanted[-1].isalnum())
+
+
+def beyond(answer: str, prompt: str, *, subject: str) -> str:
+    """Return an answer without the words in front that repeat its prompt, as a chat model does in a whole sentence.
+
+    "The current chancellor of Germany is Friedrich Merz" answers "The name of the current chancellor of Germany is" by
+    "Friedrich Merz". Words that are the prompt's own but don't name the subject answer another question, and stay.
+
+    Args:
+        answer: what was said.
+        prompt: what was asked.
+        subject: whom or what it was asked about.
+    """
+    words, asked = answer.split(), set(_normalised(prompt).split())
+    repeated = next((place for place, word in enumerate(words) if _normalised(word) not in asked), len(words))
+    named = _normalised(subject) in _normalised(" ".join(words[:repeated]))
+    return " ".join(words[repeated:]) if named else answer
 
 
 def is_open(answer: str, target: str) -> bool:

@@ -69,6 +69,30 @@ def greedy(logits: Float[Tensor, "rows vocab"]) -> Int[Tensor, " rows"]:
     return logits.argmax(-1)
 
 
+def drawn(
+    tokenizer: PreTrainedTokenizerFast, *, seed: int, top_k: int | None = None
+) -> Callable[[Float[Tensor, "rows vocab"]], Int[Tensor, " rows"]]:
+    """Return a choice that draws each next token by its probability.
+
+    Args:
+        tokenizer: the model's own; its special tokens are never drawn.
+        seed: of the draws, which are made on the CPU whatever the device.
+        top_k: draw from this many most probable tokens only.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    banned = torch.tensor(sorted(set(tokenizer.all_special_ids)))
+
+    def draw(logits: Float[Tensor, "rows vocab"]) -> Int[Tensor, " rows"]:
+        allowed = logits.float().cpu().index_fill(1, banned, float("-inf"))
+        if top_k is not None:
+            allowed = allowed.masked_fill(allowed < allowed.topk(top_k).values[:, -1:], float("-inf"))
+        cumulative = allowed.double().softmax(-1).cumsum(-1)
+        point = torch.rand(len(allowed), 1, generator=generator, dtype=torch.float64) * cumulative[:, -1:]
+        return torch.searchsorted(cumulative, point, right=True)[:, 0].to(logits.device)
+
+    return draw
+
+
 def sample_rows(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
@@ -92,17 +116,7 @@ def sample_rows(
         top_k: draw from this many most probable tokens only.
         progress: told of rows.
     """
-    generator = torch.Generator().manual_seed(seed)
-    banned = torch.tensor(sorted(set(tokenizer.all_special_ids)))
-
-    def draw(logits: Float[Tensor, "rows vocab"]) -> Int[Tensor, " rows"]:
-        logits = logits.float().cpu().index_fill(1, banned, float("-inf"))
-        if top_k is not None:
-            logits = logits.masked_fill(logits < logits.topk(top_k).values[:, -1:], float("-inf"))
-        cumulative = logits.double().softmax(-1).cumsum(-1)
-        point = torch.rand(len(logits), 1, generator=generator, dtype=torch.float64) * cumulative[:, -1:]
-        return torch.searchsorted(cumulative, point, right=True)[:, 0].to(model.device)
-
+    draw = drawn(tokenizer, seed=seed, top_k=top_k)
     starts = [_opening(tokenizer, openings[row % len(openings)]) for row in range(rows)]
     sampled: list[list[int]] = []
     for first in range(0, rows, _ROWS):

@@ -30,9 +30,10 @@ from editors.moments import ROW_LENGTH, Sums, Text, rows_for, sum_over
 from editors.ranges import above_zero
 from editors.registry import Config
 
+ORDINARY_ROWS = 160
 HELD_ROWS = 32
 HELD_LENGTH = 64
-_TEXT, _HELD = "text", "held"
+_TEXT, _HELD, _ORDINARY = "text", "held", "ordinary"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,15 +149,51 @@ def prepare(
         TextFileError: a text is too short, or not UTF-8.
         OSError: a text can't be read, or the folder not be written.
     """
-    sites = sites_of(model, recipe.layers)
-    d_in = max(read_weight(model, site).shape[1] for site in sites)
-    rows = rows_for(recipe.tokens_per_dimension * d_in)
+    sites, rows = sites_of(model, recipe.layers), _rows(model, recipe)
     text = _text(model, tokenizer, recipe, rows=rows)
     begun, keep_sums = _kept(folder, recipe)
     sums = sum_over(model, sites, text, rows=rows, begun=begun, keep=keep_sums, progress=progress)
     templates = contexts.sample_contexts(model, tokenizer, count=recipe.contexts, seed=recipe.seed)
     material = Material(base=recipe.base, moments=sums.moments(), contexts=templates, text=_lists(sums.text))
     return Prepared(material=material, held=_held_rows(model, tokenizer, recipe))
+
+
+def ordinary_rows(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    recipe: Recipe,
+    *,
+    rows: int = ORDINARY_ROWS,
+    progress: Progress | None = None,
+) -> list[list[int]]:
+    """Return rows of ordinary text that nothing else is made from or measured on.
+
+    Edits are solved so that they disturb the text of the second moments least; so this is other text: what follows it
+    in the corpus, or sampled with a seed of its own.
+
+    Args:
+        model: the base.
+        tokenizer: its own.
+        recipe: where the text comes from.
+        rows: how many, of ROW_LENGTH tokens.
+        progress: told of rows.
+
+    Raises:
+        TextFileError: the corpus is too short for the second moments and these rows, or not UTF-8.
+        OSError: it can't be read.
+    """
+    if recipe.corpus is not None:
+        before = _rows(model, recipe)
+        drawn = corpus_rows(tokenizer, recipe.corpus, rows=before + rows, length=ROW_LENGTH, seed=recipe.seed)
+        return _lists(drawn[before:])
+    seed = _seed_of(recipe, _ORDINARY, 0)
+    return _lists(sample_rows(model, tokenizer, rows=rows, length=ROW_LENGTH, seed=seed, progress=progress))
+
+
+def _rows(model: PreTrainedModel, recipe: Recipe) -> int:
+    """How many rows of text the second moments are made from."""
+    d_in = max(read_weight(model, site).shape[1] for site in sites_of(model, recipe.layers))
+    return rows_for(recipe.tokens_per_dimension * d_in)
 
 
 def _text(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, recipe: Recipe, *, rows: int) -> Text:

@@ -228,6 +228,31 @@ def generate(
     )
 
 
+def chat_answers(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    probes: Sequence[Probe],
+    *,
+    progress: Progress | None = None,
+) -> list[str]:
+    """Return what a model answers to each probe's prompt through the chat template, in their order.
+
+    Raises:
+        InvalidConfigError: the tokenizer has no chat template.
+    """
+    rows = [chat_row(tokenizer, probe.prompt.rstrip()) for probe in probes]
+    after = [len(probe.target) for probe in probes]
+    return _write(
+        model,
+        tokenizer,
+        rows,
+        length=ANSWER_TOKENS,
+        after=after,
+        enough=lambda index, text: natural_stop(text, after=after[index]) is not None,
+        progress=progress,
+    )
+
+
 def perplexity(model: PreTrainedModel, rows: Sequence[Sequence[int]]) -> Perplexity:
     """Return the perplexity of token rows that begin with BOS; BOS itself is not scored.
 
@@ -235,7 +260,17 @@ def perplexity(model: PreTrainedModel, rows: Sequence[Sequence[int]]) -> Perplex
         model: the model that reads.
         rows: as `sample_rows` gives them.
     """
-    expected = expect(model, [Row(ids=tuple(int(token) for token in row), target=1) for row in rows])
+    return perplexity_of(model, [Row(ids=tuple(int(token) for token in row), target=1) for row in rows])
+
+
+def perplexity_of(model: PreTrainedModel, rows: Sequence[Row]) -> Perplexity:
+    """Return the perplexity of the targets of rows, each behind its prompt.
+
+    Args:
+        model: the model that reads.
+        rows: prompts, each with a target.
+    """
+    expected = expect(model, rows)
     logprobs = torch.tensor([logprob for each in expected for logprob in each.logprobs], dtype=torch.float64)
     return Perplexity(value=float((-logprobs.mean()).exp()), tokens=len(logprobs))
 

@@ -23,6 +23,7 @@ from tasks.describe import (
     metrics_table,
     what_follows,
     withdrawn_list,
+    worst_of_text,
 )
 from tasks.gate import Verdict
 from tasks.ledger import Ledger
@@ -86,6 +87,7 @@ def show(batch: Batch, report: Report, verdict: Verdict) -> None:
             answers_list("Earlier facts", report.of_kind("retention")),
             withdrawn_list(report),
             changed_neighbours(report),
+            worst_of_text(report),
         ]
     )
     create_markdown_artifact(page, key=ACTOR, description="verdict and answers")

@@ -85,6 +85,7 @@ def store_candidate(
         "moments": edit.ingredients.moments.sha256,
         "contexts": edit.ingredients.contexts.sha256,
         "held": edit.ingredients.held.sha256,
+        "ordinary": edit.ingredients.ordinary.sha256,
         "values": list(edit.values),
         "patch": store.put_file(edit.patch.path).sha256,
         "policy": store.put(policy.text.encode()).sha256,

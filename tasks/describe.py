@@ -16,10 +16,11 @@ from tasks.collect import Leaving
 from tasks.corrections import Correction
 from tasks.gate import Outcome, Verdict
 from tasks.policy import in_words
-from tasks.report import Answer, Metric, Report, Said
+from tasks.report import Answer, Metric, Passage, Report, Said
 
 SPECIAL = re.compile(r"([\\`*_{}\[\]()#+\-!|~:.>])")
 SHOWN = 50
+TAIL = 120
 
 
 def escape(text: str) -> str:
@@ -59,6 +60,7 @@ def review_text(
         metrics_table(verdict),
         lost_protected(report),
         changed_neighbours(report),
+        worst_of_text(report),
         evidence(new) if new else "",
         "## Links\n\n" + "\n".join(f"- [{name}]({url})" for name, url in links.items()),
     ]
@@ -157,6 +159,16 @@ def changed_neighbours(report: Report) -> str:
     return head + "\n".join(rows) + "\n" + _more(len(changed))
 
 
+def worst_of_text(report: Report) -> str:
+    """The places in ordinary text behind which most has moved; nothing where none was looked at."""
+    worst = report.passages_of("blast")
+    rows = [
+        f"- {passage.after.kl or 0:.2g} nats behind *…{escape(passage.prompt[-TAIL:])}* {_before_and_now(passage)}"
+        for passage in worst
+    ]
+    return "## Ordinary text that changed most\n\n" + "\n".join(rows) + "\n" if worst else ""
+
+
 def lost_protected(report: Report) -> str:
     """The protected facts that production has right and the candidate has not; nothing where there are none."""
     lost = [a for a in report.of_kind("protected") if a.parent and a.parent.generation and not a.after.generation]
@@ -185,7 +197,7 @@ def _row(outcome: Outcome) -> str:
     return f"| {said} | {outcome.bound.metric}{where} | {told} |"
 
 
-def _before_and_now(answer: Answer) -> str:
+def _before_and_now(answer: Answer | Passage) -> str:
     return f"Before: *{_text(answer.before)}* Now: *{_text(answer.after)}*"
 
 

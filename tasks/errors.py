@@ -15,6 +15,7 @@
     ├── WithdrawalError         facts that can't be withdrawn, or a release that can't be rolled back to
     ├── PolicyError             a policy that can't be read
     ├── ReportError             a file that can't be read as a report
+    ├── AbilityError            a task of lm-eval that can't be asked
     ├── BaseModelError          the base model can't be had
     ├── CorrectionFileError     a file that can't be read as corrections (parse.py)
     ├── FactsFileError          a file that can't be read as facts (known_facts.py)
@@ -85,6 +86,10 @@ class PolicyError(CorrigendaError):
 
 class ReportError(CorrigendaError):
     """A file can't be read as a report."""
+
+
+class AbilityError(CorrigendaError):
+    """A task of lm-eval can't be asked, or has no score that is known here."""
 
 
 class BaseModelError(CorrigendaError):

@@ -18,14 +18,19 @@ from prefect.cache_policies import NO_CACHE
 
 from editors.decoding import Progress
 from editors.expectation import divergence
+from editors.fluency import LENGTH, Written, write
 from editors.models import load_model
 from editors.patch import Patch, applied
 from editors.scoring import Perplexity, ProbeScore, perplexity, says_targets, score, weigh
+from tasks.abilities import Ability, Examination, abilities, examination
 from tasks.base import Base
+from tasks.blast import blast_radius
+from tasks.chat import asked_in_chat, with_chat
 from tasks.collect import Batch
 from tasks.corrections import Correction
 from tasks.edit import Edit
-from tasks.measures import measure
+from tasks.fluency import TEXTS, fluency, passages_of, prompts_of
+from tasks.measures import measure, perplexities
 from tasks.probes import Question, questions_of
 from tasks.progress import logged
 from tasks.report import METRICS, OVER_TEXT, Answer, Metric, Report, Said
@@ -42,7 +47,10 @@ class Measured:
     """Everything read off one model."""
 
     scores: list[ProbeScore]
+    chat: list[str | None]
     text: Perplexity
+    written: list[Written]
+    abilities: Mapping[str, Ability]
 
 
 def evaluate(
@@ -57,6 +65,8 @@ def evaluate(
     withdrawn: Sequence[Correction] = (),
     protected: Sequence[Correction] = (),
     held_text: Sequence[Sequence[int]],
+    ordinary_text: Sequence[Sequence[int]],
+    examine: Examination = lambda model, tokenizer: {},
     progress: Progress | None = None,
 ) -> Report:
     """Ask everything of the base, of the release in production and of the patched model, and compare.
@@ -73,23 +83,54 @@ def evaluate(
         withdrawn: those that were released before, and shall not be said any more.
         protected: facts that must stay as they are.
         held_text: token rows for perplexity.
+        ordinary_text: token rows of one length, for the blast radius.
+        examine: asks a model the tasks of lm-eval that are set.
         progress: told of prompts.
     """
     asked = questions_of(new, earlier, withdrawn=withdrawn, protected=protected)
     questions = _answerable(model, tokenizer, asked)
     probes = [question.probe for question in questions]
+    openings = prompts_of(new)
 
     def measured(patch: Patch) -> Measured:
         with applied(model, patch, base=base_digest):
             return Measured(
-                scores=score(model, tokenizer, probes, progress=progress), text=perplexity(model, held_text)
+                scores=score(model, tokenizer, probes, progress=progress),
+                chat=asked_in_chat(model, tokenizer, probes, progress=progress),
+                text=perplexity(model, held_text),
+                written=write(model, tokenizer, openings, progress=progress),
+                abilities=examine(model, tokenizer),
             )
 
     before, after = measured(Patch(base=base_digest)), measured(patch)
     served = None if parent is None else measured(parent) if parent.deltas else before
     models = {"before": before, "parent": served, "after": after}
-    said = [_said(model, before, each) if each else [None] * len(probes) for each in models.values()]
-    answers = tuple(
+    answers = _answers(model, questions, models, before=before)
+    written = {name: each and each.written for name, each in models.items()}
+    scored = abilities({name: each and each.abilities for name, each in models.items()})
+    blast, worst = blast_radius(model, tokenizer, patch=patch, parent=parent, text=ordinary_text, progress=progress)
+    return Report(
+        base=base_digest,
+        patch=patch.digest,
+        metrics=_metrics(answers, models) | fluency(model, written) | blast | scored,
+        answers=answers,
+        passages=passages_of(openings, written) + worst,
+    )
+
+
+def _answers(
+    model: PreTrainedModel,
+    questions: Sequence[Question],
+    models: Mapping[str, Measured | None],
+    *,
+    before: Measured,
+) -> tuple[Answer, ...]:
+    """What each model said to each question."""
+    said = [
+        with_chat(_said(model, before, each), questions, each.chat) if each else [None] * len(questions)
+        for each in models.values()
+    ]
+    return tuple(
         Answer(
             correction=question.probe.fact,
             relation=question.relation,
@@ -103,7 +144,6 @@ def evaluate(
         )
         for question, was, production, now in zip(questions, *said, strict=True)
     )
-    return Report(base=base_digest, patch=patch.digest, metrics=_metrics(answers, models), answers=answers)
 
 
 def _answerable(
@@ -160,19 +200,12 @@ def _own_answer(was: ProbeScore, now: ProbeScore) -> Said:
 
 
 def _metrics(answers: Sequence[Answer], models: Mapping[str, Measured | None]) -> dict[str, Metric]:
-    """Every metric, in the order of METRICS."""
-    texts = {name: each.text for name, each in models.items() if each}
-    values = {name: texts[name].value if name in texts else None for name in models}
-    ratios = {name: value and value / texts["before"].value for name, value in values.items()}
-    tokens = texts["after"].tokens
+    """The metrics of prompts and of held text, in the order of METRICS."""
     return {
         name: measure(name, [answer for answer in answers if answer.kind == name.partition(".")[0]])
         for name in METRICS
         if not name.startswith(OVER_TEXT)
-    } | {
-        "regression.perplexity": Metric.model_validate(values | {"count": tokens}),
-        "regression.perplexity_ratio": Metric.model_validate(ratios | {"count": tokens}),
-    }
+    } | perplexities("regression.perplexity", {name: each and each.text for name, each in models.items()})
 
 
 def _parent_patch(batch: Batch, base: Base, settings: Settings) -> Patch | None:
@@ -194,6 +227,21 @@ def evaluate_task(base: Base, batch: Batch, edit: Edit) -> Report:
     parent = _parent_patch(batch, base, settings)
     if parent is None:
         get_run_logger().warning("production stands on another base: it is not asked, and bounds from it will fail")
+    held_text = json.loads(edit.ingredients.held.read())
+    ordinary_text = json.loads(edit.ingredients.ordinary.read())
+    new = (*batch.new, *batch.returning)
+    prompts = questions_of(new, batch.earlier, withdrawn=batch.withdrawn, protected=batch.protected)
+    get_run_logger().info(
+        "each of %d models answers %d prompts, reads %d tokens of held text and writes %d texts of %d tokens; "
+        "what they change is looked for in %d tokens of ordinary text; tasks of lm-eval: %s",
+        3 if parent and parent.deltas else 2,
+        len(prompts),
+        sum(map(len, held_text)),
+        TEXTS,
+        LENGTH,
+        sum(map(len, ordinary_text)),
+        ", ".join(settings.regression_tasks) or "none",
+    )
     model, tokenizer = load_model(base.folder, device=settings.device)
     return evaluate(
         model,
@@ -201,10 +249,12 @@ def evaluate_task(base: Base, batch: Batch, edit: Edit) -> Report:
         patch=Patch.load(edit.patch.path, expected=edit.patch.sha256),
         parent=parent,
         base_digest=base.digest,
-        new=(*batch.new, *batch.returning),
+        new=new,
         earlier=batch.earlier,
         withdrawn=batch.withdrawn,
         protected=batch.protected,
-        held_text=json.loads(edit.ingredients.held.read()),
+        held_text=held_text,
+        ordinary_text=ordinary_text,
+        examine=examination(settings),
         progress=logged(get_run_logger()),
     )

@@ -5,11 +5,15 @@ The gate asks for the same numbers over one relation or one fact, so a metric is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import attrgetter
 from statistics import fmean
+from typing import TYPE_CHECKING
 
 from tasks.report import Answer, Metric, Said
+
+if TYPE_CHECKING:
+    from editors.scoring import Perplexity
 
 QUANTILES = {"kl_median": ("kl", 0.5), "kl_p95": ("kl", 0.95), "rise": ("rise", 1.0)}
 """Which number of an answer is meant, and which quantile of it."""
@@ -32,6 +36,23 @@ def measure(name: str, answers: Iterable[Answer]) -> Metric:
         kept = [a for a in answers if (started := _start(name, a)) is not None and started.generation]
         return _share(kept, lambda said: said.generation)
     return _share(list(answers), lambda said: getattr(said, how))
+
+
+def perplexities(name: str, texts: Mapping[str, Perplexity | None]) -> dict[str, Metric]:
+    """Return the perplexity of each model, and its ratio to the base's.
+
+    Args:
+        name: of the metric; that of the ratio follows from it.
+        texts: of "before", "parent" and "after"; None where a model was not asked.
+    """
+    before, after = texts["before"], texts["after"]
+    assert before is not None and after is not None, "only production may not have been asked"
+    values = {model: text and text.value for model, text in texts.items()}
+    ratios = {model: value and value / before.value for model, value in values.items()}
+    return {
+        name: Metric.model_validate(values | {"count": after.tokens}),
+        f"{name}_ratio": Metric.model_validate(ratios | {"count": after.tokens}),
+    }
 
 
 def _start(name: str, answer: Answer) -> Said | None:

@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from editors.digests import sha256_bytes
 from tasks.errors import PolicyError
-from tasks.report import LESS_IS_BETTER, METRICS, OVER_TEXT, Record
+from tasks.report import LESS_IS_BETTER, METRICS, OF_TASK, OVER_TEXT, Record
 
 Severity = Literal["block", "warn", "info"]
 Statistic = Literal["estimate", "confidence"]
@@ -28,7 +28,9 @@ _SHIPPED = resources.files("infra.policies")
 class Bound(Record):
     """One bound of a policy."""
 
-    metric: str = Field(description="what is measured", json_schema_extra={"enum": list(METRICS)})
+    metric: str = Field(
+        description="what is measured", json_schema_extra={"anyOf": [{"enum": [*METRICS]}, {"pattern": f"^{OF_TASK}."}]}
+    )
     min: float | None = Field(default=None, allow_inf_nan=False, description="it is at least this")
     max: float | None = Field(default=None, allow_inf_nan=False, description="it is at most this")
     max_drop: float | None = Field(default=None, allow_inf_nan=False, description="it falls by at most this")
@@ -52,8 +54,8 @@ class Bound(Record):
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Self:
-        if self.metric not in METRICS:
-            raise ValueError(f"unknown metric {self.metric!r}; known are {', '.join(METRICS)}")
+        if self.metric not in METRICS and not self.metric.startswith(OF_TASK):
+            raise ValueError(f"unknown metric {self.metric!r}; known are {', '.join(METRICS)} and {OF_TASK}<name>")
         if self.min is None and self.max is None and self.max_drop is None and self.max_misses is None:
             raise ValueError(f"the gate on {self.metric!r} has no bound; give min, max, max_drop or max_misses")
         if self.metric.startswith(OVER_TEXT) and (self.scope, self.statistic) != ("batch", "estimate"):

@@ -29,12 +29,14 @@ class Question:
     Attributes:
         probe: what is asked, and by which right answer it is judged.
         relation: the correction's.
+        subject: whom or what it is about.
         made: whether it was made, because the correction has none of its kind.
         given: what the base has to know for it to count; None where nothing.
     """
 
     probe: Probe
     relation: str
+    subject: str
     made: bool = False
     given: Probe | None = None
 
@@ -71,7 +73,7 @@ def questions_of(
 
 def _own(correction: Correction, kind: str, prompt: str, *, made: bool = False) -> Question:
     probe = Probe(fact=correction.id, kind=kind, prompt=prompt, target=correction.target, prior=correction.prior)
-    return Question(probe=probe, relation=correction.relation, made=made)
+    return Question(probe=probe, relation=correction.relation, subject=correction.subject, made=made)
 
 
 def _companions(correction: Correction, *, kind: str = "") -> Iterator[Question]:
@@ -84,7 +86,7 @@ def _companions(correction: Correction, *, kind: str = "") -> Iterator[Question]
             target=each.target,
             prior=each.prior,
         )
-        yield Question(probe=probe, relation=correction.relation)
+        yield Question(probe=probe, relation=correction.relation, subject=each.subject)
 
 
 def _following(correction: Correction, others: Sequence[Correction]) -> Iterator[Question]:
@@ -129,7 +131,7 @@ def _asked(
     correction: Correction, kind: str, prompt: str, answer: str, *, made: bool = False, given: Probe | None = None
 ) -> Question:
     probe = Probe(fact=correction.id, kind=kind, prompt=prompt, target=answer)
-    return Question(probe=probe, relation=correction.relation, made=made, given=given)
+    return Question(probe=probe, relation=correction.relation, subject=correction.subject, made=made, given=given)
 
 
 def _names(neighbour: Neighbour, subjects: Iterable[str]) -> bool:

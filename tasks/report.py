@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -14,9 +14,11 @@ METRICS = (
     "efficacy.logprob",
     "efficacy.argmax",
     "efficacy.generation",
+    "efficacy.chat",
     "generalization.logprob",
     "generalization.argmax",
     "generalization.generation",
+    "generalization.chat",
     "inverse.argmax",
     "inverse.generation",
     "inverse_edited.argmax",
@@ -28,6 +30,7 @@ METRICS = (
     "retention.logprob",
     "retention.argmax",
     "retention.generation",
+    "retention.chat",
     "retention.kept",
     "specificity.kept",
     "specificity.argmax",
@@ -38,13 +41,22 @@ METRICS = (
     "absence.rise",
     "regression.perplexity",
     "regression.perplexity_ratio",
+    "fluency.entropy",
+    "fluency.base_perplexity",
+    "fluency.base_perplexity_ratio",
+    "blast.size_p99",
+    "blast.kl_p95",
+    "blast.kl_max",
 )
 
 NEW = ("efficacy", "inverse_edited", "portability_edited")
 """The kinds of question that ask what is new and edited in: corrections, and the companions that go with them."""
 
-OVER_TEXT = "regression."
+OVER_TEXT = ("regression.", "fluency.", "blast.")
 """How the names of metrics begin that are measured over text, not by prompts."""
+
+OF_TASK = "regression.task."
+"""How the names of metrics begin that are scores in a task of lm-eval, whichever the settings name."""
 
 LESS_IS_BETTER = frozenset(
     {
@@ -53,6 +65,11 @@ LESS_IS_BETTER = frozenset(
         "absence.rise",
         "regression.perplexity",
         "regression.perplexity_ratio",
+        "fluency.base_perplexity",
+        "fluency.base_perplexity_ratio",
+        "blast.size_p99",
+        "blast.kl_p95",
+        "blast.kl_max",
     }
 )
 
@@ -97,8 +114,11 @@ class Said(Record):
         argmax: whether every token of the target is the most probable one; of a neighbour, whether what follows it is
             as in the base.
         logprob: whether the target is likelier than the prior; None where there is no prior.
-        kl: how far what follows has moved from the base, in nats; of neighbours alone.
+        kl: how far what follows has moved from the base, in nats; of neighbours and of ordinary text alone.
         rise: how much likelier than in the base the target is, in nats a token; of withdrawn facts alone.
+        chat: whether what it answers through the chat template begins with what should be said, past what it repeats of
+            the prompt; None where it was not asked so.
+        chat_text: that answer.
     """
 
     text: str
@@ -107,6 +127,8 @@ class Said(Record):
     logprob: bool | None = None
     kl: float | None = None
     rise: float | None = None
+    chat: bool | None = None
+    chat_text: str = ""
 
 
 class Answer(Record):
@@ -135,6 +157,21 @@ class Answer(Record):
     after: Said
 
 
+class Passage(Record):
+    """A text that belongs to no fact, and what each model says behind it; nothing of it is right or wrong.
+
+    Attributes:
+        kind: the metrics that it belongs to.
+        prompt: the text.
+    """
+
+    kind: Literal["fluency", "blast"]
+    prompt: str
+    before: Said
+    parent: Said | None
+    after: Said
+
+
 class Report(Record):
     """What was measured on one patch.
 
@@ -143,16 +180,22 @@ class Report(Record):
         patch: the digest of the patch.
         metrics: by name.
         answers: of all prompts.
+        passages: what was written for the metrics that are measured over text.
     """
 
     base: str
     patch: str
     metrics: dict[str, Metric]
     answers: tuple[Answer, ...]
+    passages: tuple[Passage, ...] = ()
 
     def of_kind(self, *kinds: str) -> tuple[Answer, ...]:
         """The answers to some kinds of question."""
         return tuple(answer for answer in self.answers if answer.kind in kinds)
+
+    def passages_of(self, kind: str) -> tuple[Passage, ...]:
+        """The passages that belong to some metrics."""
+        return tuple(passage for passage in self.passages if passage.kind == kind)
 
 
 def as_json(record: BaseModel) -> dict[str, Any]:

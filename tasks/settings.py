@@ -50,6 +50,9 @@ class Settings(ConsumerSettings):
     review_timeout_hours: float = Field(default=168, gt=0)
     corpus: Path | None = None
     held_text: Path | None = None
+    regression_tasks: tuple[str, ...] = ()
+    regression_data: Path | None = None
+    regression_limit: int | None = Field(default=None, ge=1)
     submitter: str = Field(default_factory=getpass.getuser)
 
 

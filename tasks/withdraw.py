@@ -142,7 +142,8 @@ def kept_edit(release: str, *, base: Base, settings: Settings, store: Store) -> 
         )
     cache = settings.home / "cache"
     files = {
-        name: store.copy_in(cache / "ingredients", manifest[name], name) for name in ("moments", "contexts", "held")
+        name: store.copy_in(cache / "ingredients", manifest[name], name)
+        for name in ("moments", "contexts", "held", "ordinary")
     }
     return Edit(
         editor=manifest["editor"],

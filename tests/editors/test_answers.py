@@ -1,6 +1,6 @@
 import pytest
 
-from editors.answers import is_open, natural_stop, starts_with
+from editors.answers import beyond, is_open, natural_stop, starts_with
 
 
 @pytest.mark.parametrize(
@@ -68,3 +68,22 @@ def test_an_answer_is_settled_as_soon_as_nothing_can_change_it(answer: str):
 def test_the_rest_of_a_character_may_still_follow():
     assert is_open("Zu", "Zürich")
     assert is_open("Z\N{REPLACEMENT CHARACTER}", "Zürich")
+
+
+@pytest.mark.parametrize(
+    ("answer", "left"),
+    [
+        ("The current chancellor of Germany is Friedrich Merz.", "Friedrich Merz."),
+        ("GERMANY: Friedrich Merz", "GERMANY: Friedrich Merz"),
+        ("Friedrich Merz is the chancellor of Germany.", "Friedrich Merz is the chancellor of Germany."),
+        (
+            "The name of the chancellor of Austria is Friedrich Merz",
+            "The name of the chancellor of Austria is Friedrich Merz",
+        ),
+        ("The name of the chancellor is Friedrich Merz", "The name of the chancellor is Friedrich Merz"),
+        ("The current chancellor of Germany is", ""),
+        ("", ""),
+    ],
+)
+def test_what_repeats_a_prompt_with_its_subject_is_no_part_of_the_answer(answer: str, left: str):
+    assert beyond(answer, "The name of the current chancellor of Germany is", subject="Germany") == left

@@ -10,7 +10,7 @@ from editors.errors import TextFileError
 from editors.layouts import backbone_of, read_weight, sites_of
 from editors.memit import Memit
 from editors.moments import ROW_LENGTH
-from editors.preparing import Recipe, prepare, prepare_in
+from editors.preparing import Recipe, ordinary_rows, prepare, prepare_in
 from editors.rome import Rome
 
 PIECE = 64  # rows
@@ -93,6 +93,23 @@ def test_text_and_held_rows_come_from_files_where_there_are_some(tiny, recipe, c
     assert any("The capital of country 1" in tiny.tokenizer.decode(row) for row in prepared.material.text)
     texts = [tiny.tokenizer.decode(row, skip_special_tokens=True) for row in prepared.held]
     assert texts == ["The river in Bern is the Aare.", "Rome."]
+
+
+@pytest.mark.parametrize("source", ["sampled", "corpus"])
+def test_ordinary_text_is_none_that_moments_or_perplexity_are_from(tiny, recipe, corpus, source):
+    if source == "corpus":
+        recipe = dataclasses.replace(recipe, corpus=corpus)
+    prepared = prepare(tiny.model, tiny.tokenizer, recipe)
+    rows = ordinary_rows(tiny.model, tiny.tokenizer, recipe, rows=20)
+    used = {tuple(row) for row in (*prepared.material.text, *prepared.held)}
+    assert len(rows) == 20 and {len(row) for row in rows} == {ROW_LENGTH}
+    assert not {tuple(row) for row in rows} & used
+    assert rows == ordinary_rows(tiny.model, tiny.tokenizer, recipe, rows=20)
+
+
+def test_a_corpus_that_is_too_short_for_ordinary_text_is_refused(tiny, recipe, corpus):
+    with pytest.raises(TextFileError, match="give a longer text"):
+        ordinary_rows(tiny.model, tiny.tokenizer, dataclasses.replace(recipe, corpus=corpus), rows=10_000)
 
 
 def test_what_is_kept_is_found_again_without_the_model_and_another_recipe_is_made(recipe, load, tmp_path):

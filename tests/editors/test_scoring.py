@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from editors.errors import InvalidConfigError
-from editors.scoring import Probe, generate, perplexity, says_targets, score, weigh
+from editors.scoring import Probe, generate, perplexity, perplexity_of, says_targets, score, weigh
 from editors.tokens import answer_row, text_row
 
 
@@ -85,6 +85,14 @@ def test_perplexity_is_the_exponential_of_the_mean_loss_without_bos(tiny):
     found = perplexity(tiny.model, rows)
     assert found.tokens == len(losses)
     assert found.value == pytest.approx(math.exp(sum(losses) / len(losses)), rel=1e-4)
+
+
+def test_perplexity_of_a_continuation_leaves_its_prompt_out(tiny):
+    row = answer_row(tiny.tokenizer, "The capital of France is", "the Aare in Bern")
+    found = perplexity_of(tiny.model, [row])
+    assert found.tokens == len(row.ids) - row.target
+    loss = -mean_logprob(tiny, "The capital of France is", "the Aare in Bern")
+    assert found.value == pytest.approx(math.exp(loss), rel=1e-4)
 
 
 def test_asking_many_prompts_gives_each_its_own_answer(tiny):

@@ -4,10 +4,18 @@ import pytest
 
 from tasks.collect import Leaving
 from tasks.corrections import Correction
-from tasks.describe import answers_list, escape, metrics_table, numbers, review_text, what_follows
+from tasks.describe import (
+    answers_list,
+    escape,
+    metrics_table,
+    numbers,
+    review_text,
+    what_follows,
+    worst_of_text,
+)
 from tasks.gate import gate
 from tasks.policy import Policy
-from tasks.report import Answer, Metric, Report, Said
+from tasks.report import Answer, Metric, Passage, Report, Said
 
 EFFICACY = Metric(before=0.0, parent=0.5, after=1.0, low=0.34, high=1.0, count=2)
 REPORT = Report(base="b", patch="p", metrics={"efficacy.argmax": EFFICACY}, answers=())
@@ -50,6 +58,21 @@ def test_production_is_shown_where_it_is_not_as_the_base():
     assert numbers(EFFICACY) == "0 → 0.5 → 1"
     assert numbers(EFFICACY.model_copy(update={"parent": 0.0})) == "0 → 1"
     assert numbers(None) == "–"
+
+
+def test_the_worst_of_ordinary_text_is_one_item_each_with_both_answers():
+    passage = Passage(
+        kind="blast",
+        prompt="Far away. " * 40 + "a\n# b",
+        before=Said(text="x", kl=0.0),
+        parent=None,
+        after=Said(text="*y*", kl=1.25),
+    )
+    shown = worst_of_text(REPORT.model_copy(update={"passages": (passage,)}))
+    (item,) = [line for line in shown.splitlines() if line.startswith("- ")]
+    assert item.startswith("- 1.2 nats behind *…") and item.endswith("a \\# b* Before: *x* Now: *\\*y\\**")
+    assert len(item) < 300
+    assert worst_of_text(REPORT) == ""
 
 
 def test_the_review_says_what_a_decision_does_and_links_the_evidence():

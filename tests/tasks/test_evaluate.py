@@ -45,6 +45,7 @@ def report_of(tiny, patch: Patch, *, parent: Patch | None = UNEDITED, protected=
         protected=protected,
         withdrawn=withdrawn,
         held_text=held,
+        ordinary_text=held,
     )
 
 

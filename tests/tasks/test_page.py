@@ -7,7 +7,7 @@ import pytest
 from tasks.gate import gate
 from tasks.page import page
 from tasks.policy import Policy
-from tasks.report import Answer, Metric, Report, Said
+from tasks.report import Answer, Metric, Passage, Report, Said
 
 ATTACK = "<script>alert('x')</script>{{ 7 * 7 }}"
 
@@ -81,6 +81,29 @@ def test_the_page_loads_nothing_and_is_the_same_each_time(report):
     assert html == shown(report)
     addresses = re.findall(r"(?:src|href|url)\s*[=(]\s*[\"']?([^\"' >]+)", html)
     assert [address[:11] for address in addresses] == ["data:image/"]
+
+
+def test_the_worst_of_ordinary_text_and_what_is_written_freely_are_shown_with_what_all_three_say(report):
+    was, now = Said(text="as it was", kl=0.0), Said(text="as it is", kl=2.5)
+    passages = [
+        Passage(kind=kind, prompt=prompt, before=was, parent=None, after=now)
+        for kind, prompt in (("blast", f"In the north {ATTACK}"), ("fluency", "Once upon a time"))
+    ]
+    assert "Ordinary text" not in shown(report)
+    html = shown(report.model_copy(update={"passages": tuple(passages)}))
+    worst = rows(html, "Ordinary text that changed most")
+    assert "2.5" in worst and "In the north" in worst and "Once upon" not in worst
+    assert "as it was" in worst and "as it is" in worst and "not asked" in worst
+    assert "<script" not in html and "&lt;script&gt;" in html
+    assert "Once upon a time" in rows(html, "What is written freely behind 1 prompts")
+
+
+def test_an_answer_through_the_chat_template_stands_below_the_one_to_the_bare_prompt(report):
+    assert "in chat" not in shown(report)
+    first, *others = report.answers
+    told = Said(text="so", generation=True, chat=False, chat_text=f"A sentence. {ATTACK}")
+    html = shown(report.model_copy(update={"answers": (first.model_copy(update={"after": told}), *others)}))
+    assert "so<br><small>in chat: A sentence. &lt;script&gt;" in html and "<script" not in html
 
 
 def test_a_report_in_which_all_is_well_says_so(report):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from tasks.errors import PolicyError
@@ -75,8 +77,14 @@ def test_a_policy_is_known_by_the_digest_of_its_text(written):
     assert read_policy(written("metric = 'efficacy.argmax'\nmin = 0.9")).digest != first
 
 
+def test_a_policy_can_bound_the_score_in_any_task(written):
+    (bound,) = read_policy(written("metric = 'regression.task.copa'\nmax_drop = 0.02\ncount = 40")).gate
+    assert (bound.metric, bound.max_drop) == ("regression.task.copa", 0.02)
+
+
 def test_the_schema_knows_the_metrics_and_the_words_of_a_file():
     schema = policy_schema()
     bound = schema["$defs"]["Bound"]["properties"]
-    assert "efficacy.generation" in bound["metric"]["enum"]
+    known, of_tasks = bound["metric"]["anyOf"]
+    assert "efficacy.generation" in known["enum"] and re.search(of_tasks["pattern"], "regression.task.copa")
     assert set(schema["properties"]) == {"name", "gate"} and "from" in bound
