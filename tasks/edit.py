@@ -10,7 +10,7 @@ from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel, ConfigDict
 
-from editors.batch import by_subject
+from editors.batch import Subjects, by_subject
 from editors.decoding import Progress
 from editors.digests import canonical_json
 from editors.joint import Joint, Value, solve, values_in_batches
@@ -62,18 +62,10 @@ def make_patch(
     solved together.
     """
     model, tokenizer = load_model(base.folder, device=settings.device)
-    moments = ingredients.moments
-    material = Material(
-        base=base.digest,
-        moments=load_moments(moments.path, expected=moments.sha256),
-        contexts=json.loads(ingredients.contexts.read()),
-    )
+    material = material_of(base, ingredients)
     subjects = by_subject([correction.fact() for correction in batch.facts])
-    recipes = {
-        subject: recipe_of(facts, base=base.digest, contexts=ingredients.contexts.sha256, config=config)
-        for subject, facts in subjects.items()
-    }
-    kept = KeptValues(settings.home / "cache" / "values", base=base.digest, store=store)
+    recipes = recipes_of(subjects, base=base, ingredients=ingredients, config=config)
+    kept = kept_values(base, settings=settings, store=store)
     files = kept.find(recipes)
     missing = {subject: facts for subject, facts in subjects.items() if subject not in files}
     for found in values_in_batches(model, tokenizer, missing, config=config, material=material, progress=progress):
@@ -87,6 +79,29 @@ def make_patch(
         values=tuple(sorted(file.sha256 for file in files.values())),
         ingredients=ingredients,
     )
+
+
+def kept_values(base: Base, *, settings: Settings, store: Store) -> KeptValues:
+    """The values of a base."""
+    return KeptValues(settings.home / "cache" / "values", base=base.digest, store=store)
+
+
+def material_of(base: Base, ingredients: Ingredients) -> Material:
+    """What the editor needs of a base, read from its files."""
+    moments = ingredients.moments
+    return Material(
+        base=base.digest,
+        moments=load_moments(moments.path, expected=moments.sha256),
+        contexts=json.loads(ingredients.contexts.read()),
+    )
+
+
+def recipes_of(subjects: Subjects, *, base: Base, ingredients: Ingredients, config: Joint) -> dict[str, str]:
+    """The recipe of each subject's value."""
+    return {
+        subject: recipe_of(facts, base=base.digest, contexts=ingredients.contexts.sha256, config=config)
+        for subject, facts in subjects.items()
+    }
 
 
 @task(name="edit", **WHILE_AWAY, cache_policy=NO_CACHE)
