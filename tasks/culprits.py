@@ -14,9 +14,11 @@ from typing import Any
 
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from editors.batch import Subjects, by_subject
 from editors.joint import Joint, Value, solved_sites
+from editors.material import Material
 from editors.models import load_model
 from tasks.base import Base
 from tasks.collect import Batch
@@ -110,6 +112,57 @@ def find_culprits(
     return Culprits(found=culprits, trials=found.trials, why="" if culprits else _nobody(found.trials))
 
 
+def blame(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    *,
+    batch: Batch,
+    values: Mapping[str, Value],
+    harm: Harm,
+    config: Joint,
+    material: Material,
+    held_text: Sequence[Sequence[int]],
+    budget: int,
+) -> Culprits:
+    """Screen the facts of a batch, and find those that are to blame for a failed gate.
+
+    Args:
+        model: the base; its weights are as before afterwards.
+        tokenizer: its own.
+        batch: the facts of the patch.
+        values: of their subjects, as the patch was solved with them.
+        harm: what fails.
+        config: the editor's settings.
+        material: of the base.
+        held_text: token rows for perplexity.
+        budget: trials, at most.
+    """
+    subjects = by_subject([correction.fact() for correction in batch.facts])
+    sites = solved_sites(model, values, config=config, material=material)
+    failing = {name: sum(len(harm.own(fact.id)) for fact in facts) for name, facts in subjects.items()}
+    screened = screen(
+        model,
+        tokenizer,
+        subjects,
+        values=values,
+        sites=sites,
+        failing=failing,
+        config=config,
+        material=material,
+    )
+    bench = Bench.of(
+        model,
+        tokenizer,
+        base=material.base,
+        sites=sites,
+        subjects=sorted(subjects),
+        harm=harm,
+        priors={c.id: c.prior for c in batch.facts},
+        held_text=held_text,
+    )
+    return find_culprits(harm, bench, subjects, screened=screened, enough=config.values.enough, budget=budget)
+
+
 def remaining(batch: Batch, aside: Collection[str]) -> Batch:
     """A batch without some of its new facts; what one of them would have superseded stays in it."""
     out = {c.supersedes for c in batch.new if c.id in aside}
@@ -194,32 +247,16 @@ def culprits_task(base: Base, batch: Batch, edit: Edit, report: Report, policy: 
 def _find(base: Base, batch: Batch, edit: Edit, harm: Harm, *, budget: int, settings: Settings) -> Culprits:
     """Bring the edit back as it was solved, and look at it."""
     config, ingredients = Joint(), edit.ingredients
-    model, tokenizer = load_model(base.folder, device=settings.device)
-    material = material_of(base, ingredients)
     subjects = by_subject([correction.fact() for correction in batch.facts])
     recipes = recipes_of(subjects, base=base, ingredients=ingredients, config=config)
     files = kept_values(base, settings=settings, store=Store(settings)).find(recipes)
-    values = {subject: Value.load(file.path, expected=file.sha256) for subject, file in files.items()}
-    sites = solved_sites(model, values, config=config, material=material)
-    failing = {name: sum(len(harm.own(fact.id)) for fact in facts) for name, facts in subjects.items()}
-    screened = screen(
-        model,
-        tokenizer,
-        subjects,
-        values=values,
-        sites=sites,
-        failing=failing,
-        config=config,
-        material=material,
-    )
-    bench = Bench.of(
-        model,
-        tokenizer,
-        base=base.digest,
-        sites=sites,
-        subjects=sorted(subjects),
+    return blame(
+        *load_model(base.folder, device=settings.device),
+        batch=batch,
+        values={subject: Value.load(file.path, expected=file.sha256) for subject, file in files.items()},
         harm=harm,
-        priors={c.id: c.prior for c in batch.facts},
+        config=config,
+        material=material_of(base, ingredients),
         held_text=json.loads(ingredients.held.read()),
+        budget=budget,
     )
-    return find_culprits(harm, bench, subjects, screened=screened, enough=config.values.enough, budget=budget)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from editors.facts import Fact
-from tasks.collect import Batch
+from tasks.candidate import quarantine
+from tasks.collect import Batch, Leaving
 from tasks.corrections import Correction
 from tasks.culprits import Culprits, find_culprits, remaining
 from tasks.gate import gate
 from tasks.harm import Harm, Trial
+from tasks.lifecycle import Event
 from tasks.measures import measure
 from tasks.policy import Policy
 from tasks.report import Answer, Metric, Report, Said
@@ -194,23 +198,58 @@ def test_a_batch_that_is_too_small_and_a_warning_are_nobodys_fault(bound):
     assert harm.bounds == ()
 
 
-class Released:
-    """A ledger in which some corrections are released."""
-
-    def __init__(self, *corrections: Correction) -> None:
-        self._corrections = corrections
-
-    def standings(self, entity, states):
-        from types import SimpleNamespace
-
-        return [SimpleNamespace(content={"correction": c.model_dump(mode="json")}) for c in self._corrections]
-
-
 def test_what_a_culprit_would_have_superseded_is_back_in_the_rest():
-    old, other = (Correction(id=id, subject=id, prompt="{} is", target="x") for id in ("old", "other"))
+    old, other, gone = (Correction(id=id, subject=id, prompt="{} is", target="x") for id in ("old", "other", "gone"))
     newer = Correction(id="newer", subject="old", prompt="{} is", target="y", supersedes="old")
     good = Correction(id="good", subject="good", prompt="{} is", target="y")
-    batch = Batch(new=(newer, good), earlier=(other,), parent="p")
-    left = remaining(batch, ["newer"], Released(old, other))
-    assert ([c.id for c in left.new], sorted(c.id for c in left.earlier)) == (["good"], ["old", "other"])
-    assert remaining(batch, ["good"], Released(old, other)).earlier == (other,)
+    leaving = [
+        Leaving(correction=old, becomes="superseded", reason="superseded by newer", asked_by="refresh"),
+        Leaving(correction=gone, becomes="expired", reason="held until yesterday", asked_by="refresh"),
+    ]
+    batch = Batch(new=(newer, good), earlier=(other,), leaving=tuple(leaving), parent="p")
+    left = remaining(batch, ["newer"])
+    assert ([c.id for c in left.new], [c.id for c in left.earlier]) == (["good"], ["other", "old"])
+    assert [each.correction.id for each in left.leaving] == ["gone"]
+    assert remaining(batch, ["good"]) == batch.model_copy(update={"new": (newer,)})
+
+
+class Kept:
+    """A ledger and a store that remember what they were given."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def append(self, events) -> None:
+        self.events += events
+
+    def put(self, content: bytes):
+        return SimpleNamespace(sha256=f"{len(content):064}")
+
+
+def set_aside(culprits: Culprits) -> list[Event]:
+    world, kept = World(frozenset({"f1"})), Kept()
+    policy = Policy(name="p", gate=[SAID | {"min": 0.95}], text="p")
+    report = world.report("efficacy.generation")
+    new = tuple(Correction(id=name, subject=name, prompt="{} is", target="t") for name in world.names)
+    batch = Batch(new=new, earlier=(), parent=None)
+    assert quarantine(batch, culprits, report, gate(report, policy), ledger=kept, store=kept) == [
+        event.key for event in kept.events
+    ]
+    assert {(event.entity, event.kind) for event in kept.events} == {("correction", "quarantined")}
+    return kept.events
+
+
+def test_a_culprit_is_set_aside_with_its_reason_and_what_was_measured():
+    (event,) = set_aside(blamed(World(frozenset({"f1"})), SAID | {"min": 0.95}))
+    assert event.key == "f1" and event.reason.startswith("is not said after the edit (generation)")
+    assert event.data["screen"]["loss"] == 3.0 and event.data["trials"] == 12 and len(event.data["report"]) == 64
+    assert json.loads(json.dumps(event.data)) == event.data
+
+
+def test_where_nobody_is_to_blame_all_new_facts_are_set_aside_with_the_bounds_that_were_missed():
+    events = set_aside(Culprits(found=(), trials=7, why="no single one of them does it"))
+    assert [event.key for event in events] == World().names
+    assert {event.reason for event in events} == {
+        "was in a batch of 12 new facts that fails: efficacy.generation is 0.9167, below 0.95; "
+        "no single one of them does it"
+    }
