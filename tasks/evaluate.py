@@ -88,7 +88,7 @@ def evaluate(
     before, after = measured(Patch(base=base_digest)), measured(patch)
     served = None if parent is None else measured(parent) if parent.deltas else before
     models = {"before": before, "parent": served, "after": after}
-    said = [_said(model, before, each) if each else [None] * len(probes) for each in models.values()]
+    said = [compared(model, before.scores, each.scores) if each else [None] * len(probes) for each in models.values()]
     answers = tuple(
         Answer(
             correction=probe.fact,
@@ -135,9 +135,15 @@ def _protected(protected: Sequence[Correction]) -> list[Probe]:
     return [_own(c, "protected", prompt) for c in protected for prompt in (c.fact().filled, *c.paraphrases)]
 
 
-def _said(model: PreTrainedModel, before: Measured, measured: Measured) -> list[Said]:
-    """What one model made of each probe, beside the base."""
-    pairs = list(zip(before.scores, measured.scores, strict=True))
+def compared(model: PreTrainedModel, before: Sequence[ProbeScore], now: Sequence[ProbeScore]) -> list[Said]:
+    """What one model made of each probe, beside the base.
+
+    Args:
+        model: whose head projects hidden states, which no edit changes.
+        before: what the base made of them.
+        now: what that model did.
+    """
+    pairs = list(zip(before, now, strict=True))
     moved = iter(_divergence(model, [pair for pair in pairs if _is_neighbour(pair[0])]))
     return [_neighbour(was, now, next(moved)) if _is_neighbour(was) else _own_answer(was, now) for was, now in pairs]
 

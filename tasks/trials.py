@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from editors.expectation import divergence
 from editors.leverage import SolvedSite
 from editors.patch import Patch, applied, smaller
-from editors.scoring import Probe, Weighed, perplexity, says_targets, weigh
+from editors.scoring import Probe, ProbeScore, perplexity, score
+from tasks.evaluate import compared
 from tasks.harm import Harm, Trial
-from tasks.report import Answer, Said
+from tasks.report import Answer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,8 +29,8 @@ class Bench:
         sites: the solve of all subjects, sorted.
         subjects: their names, sorted.
         harm: which prompts fail.
-        priors: by correction, where one was given.
-        unedited: what the base expects behind those of them that are neighbours, by their places.
+        probes: these prompts, in the order of their places.
+        unedited: what the base makes of them.
         held_text: token rows for perplexity.
     """
 
@@ -40,8 +40,8 @@ class Bench:
     sites: Mapping[str, SolvedSite]
     subjects: Sequence[str]
     harm: Harm
-    priors: Mapping[str, str | None]
-    unedited: Mapping[int, Weighed]
+    probes: Sequence[Probe]
+    unedited: Sequence[ProbeScore]
     held_text: Sequence[Sequence[int]]
 
     @classmethod
@@ -57,10 +57,8 @@ class Bench:
         priors: Mapping[str, str | None],
         held_text: Sequence[Sequence[int]],
     ) -> Bench:
-        """Ask the base about the neighbours, which each trial is compared with."""
-        answers = harm.report.answers
-        neighbours = [place for place in harm.places if answers[place].kind == "specificity"]
-        unedited = weigh(model, tokenizer, [_probe(answers[place], priors) for place in neighbours])
+        """Ask the base, which each trial is compared with."""
+        probes = [_probe(harm.report.answers[place], priors) for place in harm.places]
         return cls(
             model=model,
             tokenizer=tokenizer,
@@ -68,8 +66,8 @@ class Bench:
             sites=sites,
             subjects=subjects,
             harm=harm,
-            priors=priors,
-            unedited=dict(zip(neighbours, unedited, strict=True)),
+            probes=probes,
+            unedited=score(model, tokenizer, probes),
             held_text=held_text,
         )
 
@@ -81,45 +79,19 @@ class Bench:
             corrections: the facts about them.
         """
         with applied(self.model, self._patch(subjects), base=self.base):
-            said = self._said()
+            scores = score(self.model, self.tokenizer, self.probes)
             text = perplexity(self.model, self.held_text).value if self.harm.over_text else None
-        return Trial(without=frozenset(corrections), said=said, text={} if text is None else self._over_text(text))
+        answers = dict(zip(self.harm.places, compared(self.model, self.unedited, scores), strict=True))
+        return Trial(without=frozenset(corrections), said=answers, text={} if text is None else self._over_text(text))
 
     def _patch(self, without: Collection[str]) -> Patch:
         places = [place for place, subject in enumerate(self.subjects) if subject in without]
         reduced = {site: solved.delta(without=places) for site, solved in self.sites.items()}
         return Patch(base=self.base, deltas={site: smaller(delta.left, delta.right) for site, delta in reduced.items()})
 
-    def _said(self) -> dict[int, Said]:
-        """What the model that is held answers to the prompts that fail."""
-        places = self.harm.places
-        answers = [self.harm.report.answers[place] for place in places]
-        weighed = weigh(self.model, self.tokenizer, [_probe(answer, self.priors) for answer in answers])
-        says = says_targets(self.model, self.tokenizer, weighed)
-        return {
-            place: self._neighbour(place, now, said) if place in self.unedited else _own(answer, now, said)
-            for place, answer, now, said in zip(places, answers, weighed, says, strict=True)
-        }
-
-    def _neighbour(self, place: int, now: Weighed, said: bool) -> Said:
-        answer, was = self.harm.report.answers[place], self.unedited[place]
-        moved = divergence(self.model, was.state[None], now.state[None])
-        return answer.after.model_copy(
-            update={
-                "generation": said if answer.target else None,
-                "argmax": was.following == now.following,
-                "kl": float(moved[0]),
-            }
-        )
-
     def _over_text(self, value: float) -> dict[str, float]:
         before = self.harm.report.metrics["regression.perplexity"].before
         return {"regression.perplexity": value} | ({"regression.perplexity_ratio": value / before} if before else {})
-
-
-def _own(answer: Answer, now: Weighed, said: bool) -> Said:
-    marks = {"generation": said, "argmax": now.argmax, "logprob": now.prefers_target}
-    return answer.after.model_copy(update=marks)
 
 
 def _probe(answer: Answer, priors: Mapping[str, str | None]) -> Probe:
