@@ -84,6 +84,7 @@ def store_candidate(
         "corrections": store.put(corrections).sha256,
         "editor": edit.editor,
         "editor_settings": edit.settings,
+        "editing": {c.id: c.editing.changes() for c in batch.facts if c.editing},
         "moments": edit.ingredients.moments.sha256,
         "contexts": edit.ingredients.contexts.sha256,
         "held": edit.ingredients.held.sha256,

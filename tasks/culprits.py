@@ -22,7 +22,7 @@ from editors.material import Material
 from editors.models import load_model
 from tasks.base import Base
 from tasks.collect import Batch
-from tasks.edit import Edit, kept_values, material_of, recipes_of
+from tasks.edit import Edit, configs_of, kept_values, material_of, recipes_of
 from tasks.harm import OF_OTHERS, Harm, Trial
 from tasks.policy import Policy
 from tasks.report import Answer, Record, Report
@@ -248,7 +248,7 @@ def _find(base: Base, batch: Batch, edit: Edit, harm: Harm, *, budget: int, sett
     """Bring the edit back as it was solved, and look at it."""
     config, ingredients = Joint(), edit.ingredients
     subjects = by_subject([correction.fact() for correction in batch.facts])
-    recipes = recipes_of(subjects, base=base, ingredients=ingredients, config=config)
+    recipes = recipes_of(subjects, base=base, ingredients=ingredients, configs=configs_of(batch, config))
     files = kept_values(base, settings=settings, store=Store(settings)).find(recipes)
     return blame(
         *load_model(base.folder, device=settings.device),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -64,12 +66,16 @@ def make_patch(
     model, tokenizer = load_model(base.folder, device=settings.device)
     material = material_of(base, ingredients)
     subjects = by_subject([correction.fact() for correction in batch.facts])
-    recipes = recipes_of(subjects, base=base, ingredients=ingredients, config=config)
+    configs = configs_of(batch, config)
+    recipes = recipes_of(subjects, base=base, ingredients=ingredients, configs=configs)
     kept = kept_values(base, settings=settings, store=store)
     files = kept.find(recipes)
-    missing = {subject: facts for subject, facts in subjects.items() if subject not in files}
-    for found in values_in_batches(model, tokenizer, missing, config=config, material=material, progress=progress):
-        files |= {subject: kept.keep(recipes[subject], value) for subject, value in found.items()}
+    for own in dict.fromkeys(configs.values()):
+        missing = {
+            subject: facts for subject, facts in subjects.items() if subject not in files and configs[subject] == own
+        }
+        for found in values_in_batches(model, tokenizer, missing, config=own, material=material, progress=progress):
+            files |= {subject: kept.keep(recipes[subject], value) for subject, value in found.items()}
     values = {subject: Value.load(file.path, expected=file.sha256) for subject, file in files.items()}
     patch = solve(model, values, config=config, material=material, progress=progress)
     return Edit(
@@ -96,10 +102,22 @@ def material_of(base: Base, ingredients: Ingredients) -> Material:
     )
 
 
-def recipes_of(subjects: Subjects, *, base: Base, ingredients: Ingredients, config: Joint) -> dict[str, str]:
+def configs_of(batch: Batch, config: Joint) -> dict[str, Joint]:
+    """The settings that each subject's value is optimised with: the editor's, changed as its facts ask for."""
+    configs: dict[str, Joint] = {}
+    for correction in batch.facts:
+        own = configs.get(correction.subject, config)
+        changes = correction.editing.changes() if correction.editing else {}
+        configs[correction.subject] = dataclasses.replace(own, values=dataclasses.replace(own.values, **changes))
+    return configs
+
+
+def recipes_of(
+    subjects: Subjects, *, base: Base, ingredients: Ingredients, configs: Mapping[str, Joint]
+) -> dict[str, str]:
     """The recipe of each subject's value."""
     return {
-        subject: recipe_of(facts, base=base.digest, contexts=ingredients.contexts.sha256, config=config)
+        subject: recipe_of(facts, base=base.digest, contexts=ingredients.contexts.sha256, config=configs[subject])
         for subject, facts in subjects.items()
     }
 

@@ -1,0 +1,79 @@
+"""A correction that is queued again with other settings, and what they change."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from editors.joint import Joint
+from tasks.collect import Batch
+from tasks.corrections import Correction, Editing
+from tasks.edit import configs_of
+from tasks.errors import IllegalTransitionError
+from tasks.lifecycle import Event
+from tasks.parse import parse_file
+from tasks.retry import retry
+
+FRANCE = Correction(id="france", subject="France", prompt="The capital of {} is", target="Lyon")
+
+
+class Book:
+    """A ledger with one correction in it."""
+
+    def __init__(self, state: str) -> None:
+        self.state, self.events = state, list[Event]()
+
+    def standing(self, entity, key):
+        content = {"correction": FRANCE.model_dump(mode="json"), "file": "f.jsonl", "line": 1}
+        return SimpleNamespace(state=self.state, content=content)
+
+    def append(self, events) -> None:
+        self.events += events
+
+
+def test_settings_are_kept_as_part_of_the_correction_and_change_nothing_that_was_asked_for():
+    book = Book("quarantined")
+    retry(book, "france", actor="grace", reason="longer", editing=Editing(steps=60, clamp=3))
+    (event,) = book.events
+    again = Correction.model_validate(event.data["correction"])
+    assert (event.kind, event.actor, event.data["file"]) == ("queued", "grace", "f.jsonl")
+    assert again.editing.changes() == {"steps": 60, "clamp": 3.0}
+    assert again.content_digest() == FRANCE.content_digest() and again.fact() == FRANCE.fact()
+
+
+def test_without_settings_the_correction_stays_as_it_is():
+    book = Book("held")
+    retry(book, "france", actor="grace")
+    assert book.events[0].data == {}
+
+
+@pytest.mark.parametrize("state", ["queued", "in candidate", "released", "revoked"])
+def test_only_what_was_set_aside_is_queued_again(state):
+    book = Book(state)
+    with pytest.raises(IllegalTransitionError, match=f"is {state}"):
+        retry(book, "france", actor="grace")
+    assert book.events == []
+
+
+def test_each_subject_is_optimised_with_the_settings_of_its_own_facts():
+    harder = FRANCE.model_copy(update={"editing": Editing(steps=60)})
+    italy = Correction(id="italy", subject="Italy", prompt="The capital of {} is", target="Milan")
+    other = Correction(id="zz", subject="France", prompt="{} borders", target="Mali", editing=Editing(clamp=3.0))
+    configs = configs_of(Batch(new=(harder, italy, other), earlier=(), parent=None), Joint())
+    assert configs["Italy"] == Joint()
+    assert (configs["France"].values.steps, configs["France"].values.clamp) == (60, 3.0)
+    assert configs["France"].layers == Joint().layers
+
+
+@pytest.mark.parametrize("wrong", [{"steps": 0}, {"clamp": 0.0}, {"step_length": 2.0}, {"layers": 3}])
+def test_settings_outside_their_range_and_others_are_refused(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        Editing.model_validate(wrong)
+
+
+def test_a_file_cannot_choose_them(tmp_path):
+    file = tmp_path / "some.jsonl"
+    file.write_text('{"subject": "France", "prompt": "{} is", "target": "x", "editing": {"steps": 100}}\n')
+    (line,) = parse_file(file)
+    assert line.correction is None and "corrigenda retry" in line.problems[0]
