@@ -11,7 +11,7 @@ little the others keep it in check. Leaving out rows J is a downdate of rank |J|
     A = S R        A_without_J = A - S_:J (S_JJ)^-1 A_J        delta = A^T K C^-1
 
 It is exact for the weight at hand; a new solve would choose the weight anew. On SmolLM2-135M with twenty subjects and
-five sites it took a hundredth of a new solve's time (0.05 s and 4.7 s on a busy core).
+five sites it took 0.5 ms, and a new solve 0.7 s.
 
 Source: Cook 1977, "Detection of influential observation in linear regression"; Belsley, Kuh and Welsch 1980,
 "Regression diagnostics", chapter 2.

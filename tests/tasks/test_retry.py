@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 from types import SimpleNamespace
 
 import pytest
 
 from editors.joint import Joint
-from tasks.collect import Batch
+from tasks.collect import Batch, corrections_in
 from tasks.corrections import Correction, Editing
 from tasks.edit import configs_of
 from tasks.errors import IllegalTransitionError
 from tasks.lifecycle import Event
 from tasks.parse import parse_file
 from tasks.retry import retry
+from tasks.values import recipe_of
 
 FRANCE = Correction(id="france", subject="France", prompt="The capital of {} is", target="Lyon")
 
@@ -77,3 +79,25 @@ def test_a_file_cannot_choose_them(tmp_path):
     file.write_text('{"subject": "France", "prompt": "{} is", "target": "x", "editing": {"steps": 100}}\n')
     (line,) = parse_file(file)
     assert line.correction is None and "corrigenda retry" in line.problems[0]
+
+
+def test_other_settings_ask_for_another_value():
+    harder = dataclasses.replace(Joint(), values=dataclasses.replace(Joint().values, steps=60))
+    given = {"base": "b", "contexts": "c"}
+    assert recipe_of([FRANCE.fact()], config=harder, **given) != recipe_of([FRANCE.fact()], config=Joint(), **given)
+
+
+@pytest.mark.stack
+def test_settings_stay_with_a_correction_through_all_that_happens_to_it(ledger):
+    def happened(kind, **data):
+        ledger.append([Event(entity="correction", key="france", kind=kind, actor="ada", data=data)])
+
+    happened("submitted", correction=FRANCE.model_dump(mode="json"), file="f.jsonl")
+    happened("queued")
+    happened("quarantined", trials=3)
+    retry(ledger, "france", actor="grace", editing=Editing(steps=60))
+    assert corrections_in(ledger, "queued")[0].editing == Editing(steps=60)
+    happened("quarantined")
+    retry(ledger, "france", actor="grace")
+    assert corrections_in(ledger, "queued")[0].editing == Editing(steps=60)
+    assert ledger.standing("correction", "france").content["file"] == "f.jsonl"
