@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
@@ -18,11 +16,14 @@ from tasks.corrections import Correction
 from tasks.culprits import Culprits, find_culprits, remaining
 from tasks.gate import gate
 from tasks.harm import Harm, Trial
+from tasks.ledger import Ledger
 from tasks.lifecycle import Event
 from tasks.measures import measure
 from tasks.policy import Policy
 from tasks.report import Answer, Metric, Report, Said
 from tasks.screen import Screened
+from tasks.store import Store
+from tasks.tables import Standing
 
 COUNT = 12
 SAID = {"metric": "efficacy.generation", "min": 0.9}
@@ -213,43 +214,46 @@ def test_what_a_culprit_would_have_superseded_is_back_in_the_rest():
     assert remaining(batch, ["good"]) == batch.model_copy(update={"new": (newer,)})
 
 
-class Kept:
-    """A ledger and a store that remember what they were given."""
-
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-
-    def append(self, events) -> None:
-        self.events += events
-
-    def put(self, content: bytes):
-        return SimpleNamespace(sha256=f"{len(content):064}")
-
-
-def set_aside(culprits: Culprits) -> list[Event]:
-    world, kept = World(frozenset({"f1"})), Kept()
+@pytest.fixture
+def set_aside(tiny_platform):
+    """Quarantine what was found of twelve queued facts; returns where all of them stand."""
+    ledger = Ledger(tiny_platform.database_url)
+    new = tuple(Correction(id=name, subject=name, prompt="{} is", target="t") for name in World().names)
     policy = Policy(name="p", gate=[SAID | {"min": 0.95}], text="p")
-    report = world.report("efficacy.generation")
-    new = tuple(Correction(id=name, subject=name, prompt="{} is", target="t") for name in world.names)
-    batch = Batch(new=new, earlier=(), parent=None)
-    assert quarantine(batch, culprits, report, gate(report, policy), ledger=kept, store=kept) == [
-        event.key for event in kept.events
-    ]
-    assert {(event.entity, event.kind) for event in kept.events} == {("correction", "quarantined")}
-    return kept.events
+    report = World(frozenset({"f1"})).report("efficacy.generation")
+    for kind in ("submitted", "queued"):
+        data = [{"correction": c.model_dump(mode="json")} if kind == "submitted" else {} for c in new]
+        ledger.append(
+            [
+                Event(entity="correction", key=c.id, kind=kind, actor="ada", data=each)
+                for c, each in zip(new, data, strict=True)
+            ]
+        )
+
+    def quarantined(culprits: Culprits) -> dict[str, Standing]:
+        batch, store = Batch(new=new, earlier=(), parent=None), Store(tiny_platform)
+        aside = quarantine(batch, culprits, report, gate(report, policy), ledger=ledger, store=store)
+        standings = {standing.key: standing for standing in ledger.standings("correction")}
+        assert {key for key, standing in standings.items() if standing.state == "quarantined"} == set(aside)
+        return {key: standings[key] for key in aside}
+
+    return quarantined
 
 
-def test_a_culprit_is_set_aside_with_its_reason_and_what_was_measured():
-    (event,) = set_aside(blamed(World(frozenset({"f1"})), SAID | {"min": 0.95}))
-    assert event.key == "f1" and event.reason.startswith("is not said after the edit (generation)")
-    assert event.data["screen"]["loss"] == 3.0 and event.data["trials"] == 12 and len(event.data["report"]) == 64
-    assert json.loads(json.dumps(event.data)) == event.data
+@pytest.mark.stack
+def test_a_culprit_is_set_aside_with_its_reason_and_what_was_measured(set_aside):
+    (aside,) = set_aside(blamed(World(frozenset({"f1"})), SAID | {"min": 0.95})).items()
+    key, standing = aside
+    assert key == "f1" and standing.reason.startswith("is not said after the edit (generation)")
+    assert standing.data["screen"]["loss"] == 3.0 and standing.data["trials"] == 12
+    assert len(standing.data["report"]) == 64
 
 
-def test_where_nobody_is_to_blame_all_new_facts_are_set_aside_with_the_bounds_that_were_missed():
-    events = set_aside(Culprits(found=(), trials=7, why="no single one of them does it"))
-    assert [event.key for event in events] == World().names
-    assert {event.reason for event in events} == {
+@pytest.mark.stack
+def test_where_nobody_is_to_blame_all_new_facts_are_set_aside_with_the_bounds_that_were_missed(set_aside):
+    aside = set_aside(Culprits(found=(), trials=7, why="no single one of them does it"))
+    assert set(aside) == set(World().names)
+    assert {standing.reason for standing in aside.values()} == {
         "was in a batch of 12 new facts that fails: efficacy.generation is 0.9167, below 0.95; "
         "no single one of them does it"
     }

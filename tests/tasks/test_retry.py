@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from types import SimpleNamespace
 
 import pytest
 
@@ -20,42 +19,38 @@ from tasks.values import recipe_of
 FRANCE = Correction(id="france", subject="France", prompt="The capital of {} is", target="Lyon")
 
 
-class Book:
-    """A ledger with one correction in it."""
+@pytest.fixture
+def happened(ledger):
+    """Enter what happened to the correction; it begins as submitted and queued."""
 
-    def __init__(self, state: str) -> None:
-        self.state, self.events = state, list[Event]()
+    def append(kind, **data):
+        ledger.append([Event(entity="correction", key="france", kind=kind, actor="ada", data=data)])
 
-    def standing(self, entity, key):
-        content = {"correction": FRANCE.model_dump(mode="json"), "file": "f.jsonl", "line": 1}
-        return SimpleNamespace(state=self.state, content=content)
-
-    def append(self, events) -> None:
-        self.events += events
+    append("submitted", correction=FRANCE.model_dump(mode="json"), file="f.jsonl")
+    append("queued")
+    return append
 
 
-def test_settings_are_kept_as_part_of_the_correction_and_change_nothing_that_was_asked_for():
-    book = Book("quarantined")
-    retry(book, "france", actor="grace", reason="longer", editing=Editing(steps=60, clamp=3))
-    (event,) = book.events
-    again = Correction.model_validate(event.data["correction"])
-    assert (event.kind, event.actor, event.data["file"]) == ("queued", "grace", "f.jsonl")
+@pytest.mark.stack
+def test_settings_are_kept_as_part_of_the_correction_through_all_that_happens_to_it(ledger, happened):
+    happened("quarantined", trials=3)
+    retry(ledger, "france", actor="grace", reason="longer", editing=Editing(steps=60, clamp=3))
+    happened("quarantined")
+    retry(ledger, "france", actor="grace")
+    (again,) = corrections_in(ledger, "queued")
     assert again.editing.changes() == {"steps": 60, "clamp": 3.0}
     assert again.content_digest() == FRANCE.content_digest() and again.fact() == FRANCE.fact()
+    assert ledger.standing("correction", "france").content["file"] == "f.jsonl"
+    assert [event["reason"] for event in ledger.history("correction", "france")][3] == "longer"
 
 
-def test_without_settings_the_correction_stays_as_it_is():
-    book = Book("held")
-    retry(book, "france", actor="grace")
-    assert book.events[0].data == {}
-
-
-@pytest.mark.parametrize("state", ["queued", "in candidate", "released", "revoked"])
-def test_only_what_was_set_aside_is_queued_again(state):
-    book = Book(state)
-    with pytest.raises(IllegalTransitionError, match=f"is {state}"):
-        retry(book, "france", actor="grace")
-    assert book.events == []
+@pytest.mark.stack
+def test_only_what_was_set_aside_is_queued_again(ledger, happened):
+    for state in ("queued", "in candidate", "released"):
+        if state != "queued":
+            happened(state)
+        with pytest.raises(IllegalTransitionError, match=f"is {state}"):
+            retry(ledger, "france", actor="grace")
 
 
 def test_each_subject_is_optimised_with_the_settings_of_its_own_facts():
@@ -85,19 +80,3 @@ def test_other_settings_ask_for_another_value():
     harder = dataclasses.replace(Joint(), values=dataclasses.replace(Joint().values, steps=60))
     given = {"base": "b", "contexts": "c"}
     assert recipe_of([FRANCE.fact()], config=harder, **given) != recipe_of([FRANCE.fact()], config=Joint(), **given)
-
-
-@pytest.mark.stack
-def test_settings_stay_with_a_correction_through_all_that_happens_to_it(ledger):
-    def happened(kind, **data):
-        ledger.append([Event(entity="correction", key="france", kind=kind, actor="ada", data=data)])
-
-    happened("submitted", correction=FRANCE.model_dump(mode="json"), file="f.jsonl")
-    happened("queued")
-    happened("quarantined", trials=3)
-    retry(ledger, "france", actor="grace", editing=Editing(steps=60))
-    assert corrections_in(ledger, "queued")[0].editing == Editing(steps=60)
-    happened("quarantined")
-    retry(ledger, "france", actor="grace")
-    assert corrections_in(ledger, "queued")[0].editing == Editing(steps=60)
-    assert ledger.standing("correction", "france").content["file"] == "f.jsonl"
