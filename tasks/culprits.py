@@ -184,11 +184,14 @@ def _proof(name: str, found: Found, made: Mapping[frozenset[str], Trial]) -> Tri
 def _harmful(id: str, name: str, *, harm: Harm, trial: Trial, found: Found, screened: Screened) -> Culprit:
     mended = harm.mended(trial)
     others = [other for other in found.together if other != name] if name in found.together else []
-    company = f" together with {_listed(others)}" if others else ""
-    what = _counted(mended) or "text as ordinary as it was"
-    reason = (
-        f"takes away{company} {what}: right again without it ({len(mended)} of {len(harm.places)} prompts that fail)"
+    company = f"together with {', '.join(map(repr, others))} " if others else ""
+    share = f"{len(mended)} of the {len(harm.places)} prompts that fail"
+    does = (
+        f"takes the answers of {_counted(mended)}: without it they are right again ({share})"
+        if mended
+        else "makes ordinary text less likely"
     )
+    reason = company + does
     measured = {"mended": len(mended), "gain": harm.gain(trial), "together_with": others}
     return Culprit(correction=id, reason=reason, measured=_measured(harm, screened) | measured)
 
@@ -196,15 +199,14 @@ def _harmful(id: str, name: str, *, harm: Harm, trial: Trial, found: Found, scre
 def _unsaid(id: str, metrics: Sequence[str], *, harm: Harm, screened: Screened, enough: float) -> Culprit:
     ways = ", ".join(metric.partition(".")[2] for metric in metrics if metric.startswith("efficacy."))
     others = ", ".join(metric for metric in metrics if not metric.startswith("efficacy."))
-    parts = [f"is not said after the edit ({ways})"] if ways else []
-    parts += [f"fails in {others}"] if others else []
-    parts += [
-        f"its value could not be optimised: it ends with a loss of {screened.loss:.2f}, and {enough:g} would do"
-    ] * (screened.loss > enough)
-    parts += [f"{a.prompt!r} is answered {a.after.text!r}" for a in harm.own(id)[:1]]
-    return Culprit(
-        correction=id, reason="; ".join(parts), measured=_measured(harm, screened) | {"missed": list(metrics)}
-    )
+    parts = [
+        f"is not said after the edit ({ways})" if ways else "",
+        f"fails in {others}" if others else "",
+        f"its value ends with a loss of {screened.loss:.2f}, and {enough:g} would do" if screened.loss > enough else "",
+        *(f"{answer.prompt!r} is answered {answer.after.text!r}" for answer in harm.own(id)[:1]),
+    ]
+    reason = "; ".join(part for part in parts if part)
+    return Culprit(correction=id, reason=reason, measured=_measured(harm, screened) | {"missed": list(metrics)})
 
 
 def _measured(harm: Harm, screened: Screened) -> dict[str, Any]:
@@ -218,11 +220,7 @@ def _counted(answers: Collection[Answer]) -> str:
     facts = len({answer.correction for answer in answers if answer.kind not in OF_OTHERS})
     words = [f"{count} {KINDS[kind][count > 1]}" for kind, count in sorted(kinds.items())]
     words += [f"{facts} other {'facts' if facts > 1 else 'fact'}"] if facts else []
-    return f"the answers of {' and '.join(words)}" if words else ""
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(map(repr, names))
+    return " and ".join(words)
 
 
 def _nobody(trials: int) -> str:

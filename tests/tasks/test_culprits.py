@@ -145,8 +145,12 @@ def test_reasons_say_what_a_fact_does():
     reasons = {
         culprit.correction: culprit.reason for culprit in blamed(world, SAID, ARGMAX, NEIGHBOURS | {"min": 0.9}).found
     }
-    assert reasons["f2"].startswith("takes away the answers of 6 neighbours and 2 other facts: right again without it")
-    assert reasons["f1"].startswith("is not said after the edit (generation, argmax); its value could not be optimised")
+    assert reasons["f2"].startswith(
+        "takes the answers of 6 neighbours and 2 other facts: without it they are right again"
+    )
+    assert reasons["f1"].startswith(
+        "is not said after the edit (generation, argmax); its value ends with a loss of 3.00"
+    )
 
 
 def test_a_fact_whose_own_neighbours_fail_is_not_blamed_for_what_another_one_does():
@@ -162,7 +166,8 @@ def test_two_facts_that_break_the_same_prompts_are_found_as_a_group():
 
 
 def test_a_fact_that_costs_text_is_found_by_text_alone():
-    assert blamed(World(text={"f9": 0.2} | dict.fromkeys(["f1", "f2"], 0.01)), TEXT).ids == ["f9"]
+    (found,) = blamed(World(text={"f9": 0.2} | dict.fromkeys(["f1", "f2"], 0.01)), TEXT).found
+    assert (found.correction, found.reason) == ("f9", "makes ordinary text less likely")
 
 
 def test_where_everybody_does_a_little_nobody_is_blamed():
