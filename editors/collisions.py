@@ -49,6 +49,18 @@ def collisions(keys: Float[Tensor, "edits d_in"], subjects: Sequence[str], *, ab
     return sorted(found, key=lambda pair: (-pair.cosine, pair.one, pair.other))
 
 
+def closest(keys: Float[Tensor, "edits d_in"]) -> tuple[Float[Tensor, " edits"], list[int]]:
+    """Return the largest cosine of each subject's key with another one's, and whose that is; 0 where there is none.
+
+    Args:
+        keys: of one site, a row a subject.
+    """
+    unit = torch.nn.functional.normalize(keys.double(), dim=1)
+    cosines = (unit @ unit.T).fill_diagonal_(-1.0)
+    largest, place = cosines.max(dim=1)
+    return largest if len(keys) > 1 else torch.zeros(len(keys)).double(), cast(list[int], place.tolist())
+
+
 def warn_of_collisions(site: str, keys: Float[Tensor, "edits d_in"], subjects: Iterable[str]) -> None:
     """Log the subjects that a site cannot tell apart, in one line."""
     found = collisions(keys, list(subjects))

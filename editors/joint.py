@@ -32,6 +32,7 @@ from editors.effect import effective
 from editors.errors import DamagedArtifactError, InvalidConfigError
 from editors.facts import Fact
 from editors.layouts import check_layers, sites_of
+from editors.leverage import SolvedSite
 from editors.material import Material
 from editors.patch import Delta, Patch, smaller
 from editors.ranges import above_zero, ascending
@@ -205,17 +206,53 @@ def solve(
     if not values:
         return Patch(base=material.base)
     moments = {site: FactorisedMoment.of(material.moment(site)) for site in sites}
-    ordered = [values[subject] for subject in sorted(values)]
     deltas: dict[str, Delta] = {}
     for place, site in enumerate(sites):
-        keys = torch.stack([value.keys[place] for value in ordered])
+        keys, residuals = _at_site(values, place)
         warn_of_collisions(site, keys, sorted(values))
-        residuals = torch.stack([value.injections[place] for value in ordered])
-        weight = moments[site].weight_for(keys, residuals, fit=config.fit) if bool(residuals.any()) else 1.0
+        weight = _weight(moments[site], keys, residuals, fit=config.fit)
         logger.info("%s: %d subjects, weight of C %.3g for a fit of %.3g", site, len(keys), weight, config.fit)
         solved = moments[site].least_squares(keys, residuals, weight=weight)
         deltas[site] = smaller(solved.left, solved.right)
         if progress is not None:
             progress("layers", place + 1, len(sites))
-    wanted = [bool(value.injections.any()) for value in ordered]
+    wanted = [bool(values[subject].injections.any()) for subject in sorted(values)]
     return effective(model, Patch(base=material.base, deltas=deltas), subjects=sorted(values), wanted=wanted)
+
+
+def solved_sites(
+    model: PreTrainedModel, values: Mapping[str, Value], *, config: Joint, material: Material
+) -> dict[str, SolvedSite]:
+    """Return each site's solve of all values in parts, the subjects sorted: what `solve` writes, to take subjects from.
+
+    Raises:
+        InvalidConfigError, SingularSystemError: as `solve` does.
+    """
+    found: dict[str, SolvedSite] = {}
+    for place, site in enumerate(sites_of(model, config.layers)):
+        moment = FactorisedMoment.of(material.moment(site))
+        keys, residuals = _at_site(values, place)
+        weight = _weight(moment, keys, residuals, fit=config.fit)
+        found[site] = SolvedSite.of(moment, keys, residuals, weight=weight)
+    return found
+
+
+def _at_site(
+    values: Mapping[str, Value], place: int
+) -> tuple[Float[Tensor, "edits d_in"], Float[Tensor, "edits d_out"]]:
+    """Keys and residuals of one site, the subjects sorted."""
+    ordered = [values[subject] for subject in sorted(values)]
+    return (
+        torch.stack([value.keys[place] for value in ordered]),
+        torch.stack([value.injections[place] for value in ordered]),
+    )
+
+
+def _weight(
+    moment: FactorisedMoment,
+    keys: Float[Tensor, "edits d_in"],
+    residuals: Float[Tensor, "edits d_out"],
+    *,
+    fit: float,
+) -> float:
+    return moment.weight_for(keys, residuals, fit=fit) if bool(residuals.any()) else 1.0

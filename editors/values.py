@@ -161,17 +161,65 @@ def optimise_in_batches(
 
     Source: Meng et al. 2023 (MEMIT), section 4.3, equation 16, arXiv:2210.07229, for one site.
     """
-    rows = [_rows_of(tokenizer, facts, contexts, settings.ending) for facts in subjects.values()]
-    essences = [essence_row(tokenizer, facts[0]) for facts in subjects.values()]
-    lengths = [max(_held(row) for row in own) for own in rows]
     done = 0
-    for chosen in batches_of_like_length(lengths, budget=settings.budget, rows=[len(own) for own in rows]):
-        whole = _batch(model, [rows[index] for index in chosen], [essences[index] for index in chosen], layers[0])
+    for chosen, whole in _batches(model, tokenizer, subjects, first=layers[0], contexts=contexts, settings=settings):
         injections = _optimise(model, whole, layers=layers, settings=settings, progress=progress)
         done += len(chosen)
         if progress is not None:
-            progress("values", done, len(rows))
+            progress("values", done, len(subjects))
         yield chosen, injections
+
+
+@torch.no_grad()
+def losses(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    subjects: Subjects,
+    injections: Float[Tensor, "subjects sites d_out"],
+    *,
+    layers: Sequence[int],
+    contexts: Sequence[str],
+    settings: ValueSettings,
+) -> Float[Tensor, " subjects"]:
+    """Return the loss that each subject's injections leave: one pass, in which nothing is optimised.
+
+    Args:
+        model: the base.
+        tokenizer: its own.
+        subjects: the facts of each.
+        injections: of each, in the order of the subjects.
+        layers: whose sites are written.
+        contexts: that the injections were optimised in.
+        settings: that they were optimised with.
+
+    Raises:
+        SubjectNotFoundError: a subject has no token of its own in a prompt.
+    """
+    found = torch.zeros(len(subjects))
+    sites = sites_of(model, layers)
+    for chosen, whole in _batches(model, tokenizer, subjects, first=layers[0], contexts=contexts, settings=settings):
+        scale, base = _unedited(model, whole, layers[-1])
+        own = injections[chosen].to(model.device, torch.float32)
+        relative = own / scale[:, None, None]
+        found[chosen] = _loss(model, whole, relative, sites=sites, base=base, scale=scale, settings=settings).cpu()
+    return found
+
+
+def _batches(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    subjects: Subjects,
+    *,
+    first: int,
+    contexts: Sequence[str],
+    settings: ValueSettings,
+) -> Iterator[tuple[list[int], _Batch]]:
+    """Yield the places of the subjects that are worked on together, and their rows."""
+    rows = [_rows_of(tokenizer, facts, contexts, settings.ending) for facts in subjects.values()]
+    essences = [essence_row(tokenizer, facts[0]) for facts in subjects.values()]
+    lengths = [max(_held(row) for row in own) for own in rows]
+    for chosen in batches_of_like_length(lengths, budget=settings.budget, rows=[len(own) for own in rows]):
+        yield chosen, _batch(model, [rows[index] for index in chosen], [essences[index] for index in chosen], first)
 
 
 def _optimise(

@@ -11,10 +11,11 @@ from flows.propose import ask_for_review, one_at_a_time, recorded, review_of, sh
 from tasks.base import base_task
 from tasks.candidate import Candidate, open_candidate_task, quarantine_task
 from tasks.collect import Batch, collect_task
+from tasks.culprits import Culprits, culprits_task
 from tasks.edit import edit_task
 from tasks.errors import GateError
 from tasks.evaluate import evaluate_task
-from tasks.gate import gate_task, policy_task
+from tasks.gate import Verdict, gate_task, policy_task
 from tasks.prepare import prepare_task
 from tasks.settings import Settings
 
@@ -40,17 +41,35 @@ def refresh(replace: bool = False) -> str:
 def make_candidate(batch: Batch) -> Candidate:
     """Edit, evaluate, gate; then store, register and open what passed.
 
+    Where the gate fails, the facts to blame are set aside, and the rest goes round again.
+
     Raises:
-        GateError: it did not; the facts to blame are set aside, and nothing is registered.
+        GateError: it fails, and nobody or everybody is to blame; nothing is registered.
     """
     policy = policy_task(Settings().policy)
     base = base_task()
     ingredients = prepare_task(base)
-    edit = edit_task(base, batch, ingredients)
-    report = evaluate_task(base, batch, edit)
-    verdict = gate_task(report, policy)
-    show(batch, report, verdict)
-    if not verdict.passed:
-        aside = quarantine_task(batch, report, verdict)
-        raise GateError(f"{verdict.failure}. Set aside: {', '.join(aside)}")
-    return open_candidate_task(base, batch, edit, report, policy, verdict)
+    trials = Settings().culprit_trials
+    while True:
+        edit = edit_task(base, batch, ingredients)
+        report = evaluate_task(base, batch, edit)
+        verdict = gate_task(report, policy)
+        show(batch, report, verdict)
+        if verdict.passed:
+            return open_candidate_task(base, batch, edit, report, policy, verdict)
+        culprits = culprits_task(base, batch, edit, report, policy, budget=trials)
+        trials -= culprits.trials
+        left = quarantine_task(batch, culprits, report, verdict)
+        if not left.new:
+            raise GateError(_failure(batch, culprits, verdict))
+        batch = left
+
+
+def _failure(batch: Batch, culprits: Culprits, verdict: Verdict) -> str:
+    """Why a refresh ends without a candidate."""
+    aside = culprits.ids or [c.id for c in batch.new]
+    return (
+        f"{verdict.failure}. No new fact is left; set aside last: {', '.join(aside)}"
+        + (f" ({culprits.why})" if culprits.why else "")
+        + ". 'corrigenda corrections --state quarantined' says why, 'corrigenda retry ID' queues one again"
+    )

@@ -18,13 +18,15 @@ from pydantic import BaseModel, ConfigDict
 from editors.digests import canonical_json, digest_of, sha256_file
 from tasks.base import Base, keep_base
 from tasks.collect import ACTOR, Batch, events_for
+from tasks.culprits import Culprits, remaining
+from tasks.describe import counted
 from tasks.edit import Edit
 from tasks.gate import Verdict, check_verdict
 from tasks.ledger import Ledger
 from tasks.lifecycle import Event
 from tasks.policy import Policy
 from tasks.register import Entry, Registered, register
-from tasks.report import NEW, Report, as_json
+from tasks.report import Report, as_json
 from tasks.retries import WHILE_AWAY
 from tasks.settings import Settings
 from tasks.store import Store
@@ -82,6 +84,7 @@ def store_candidate(
         "corrections": store.put(corrections).sha256,
         "editor": edit.editor,
         "editor_settings": edit.settings,
+        "editing": {c.id: c.editing.changes() for c in batch.facts if c.editing},
         "moments": edit.ingredients.moments.sha256,
         "contexts": edit.ingredients.contexts.sha256,
         "held": edit.ingredients.held.sha256,
@@ -131,21 +134,29 @@ def replace_candidate(standing: Standing, ledger: Ledger, *, actor: str) -> None
     ledger.append([Event(entity="candidate", key=standing.key, kind="replaced", actor=actor), *back])
 
 
-def quarantine(batch: Batch, report: Report, verdict: Verdict, *, ledger: Ledger, store: Store) -> list[str]:
-    """Set aside the new facts that the model still doesn't say; all new ones where none stands out.
+def quarantine(
+    batch: Batch, culprits: Culprits, report: Report, verdict: Verdict, *, ledger: Ledger, store: Store
+) -> list[str]:
+    """Set aside the new facts that are to blame for a failed gate, each with what it does; all new ones where none is.
+
+    So no refresh fails night after night on the same facts.
 
     Returns:
         The ids of those that were set aside; the others stay queued.
     """
     assert not verdict.passed, "only a failed gate sets facts aside"
-    missed = {answer.correction for answer in report.of_kind(*NEW) if not answer.after.generation}
-    aside = [c for c in batch.new if c.id in missed] or list(batch.new)
-    reason = "; ".join(f"{outcome.bound.metric} {outcome.why}" for outcome in verdict.failures)
-    data = {"report": store_report(report, verdict, store)}
-    ledger.append(
-        [Event(entity="correction", key=c.id, kind="quarantined", actor=ACTOR, reason=reason, data=data) for c in aside]
-    )
-    return [c.id for c in aside]
+    kept = {"report": store_report(report, verdict, store), "trials": culprits.trials}
+    aside = [_quarantined(c.correction, c.reason, data=kept | c.measured) for c in culprits.found]
+    if not aside:
+        failures = "; ".join(f"{outcome.bound.metric} {outcome.why}" for outcome in verdict.failures)
+        reason = f"was in a batch of {counted(len(batch.new), 'new fact')} that fails: {failures}; {culprits.why}"
+        aside = [_quarantined(c.id, reason, data=kept) for c in batch.new]
+    ledger.append(aside)
+    return [event.key for event in aside]
+
+
+def _quarantined(key: str, reason: str, *, data: dict[str, Any]) -> Event:
+    return Event(entity="correction", key=key, kind="quarantined", actor=ACTOR, reason=reason, data=data)
 
 
 def code_digest() -> str:
@@ -201,7 +212,8 @@ def open_candidate_task(
 
 
 @task(name="quarantine", **WHILE_AWAY)
-def quarantine_task(batch: Batch, report: Report, verdict: Verdict) -> list[str]:
-    """Set aside the facts to blame for a failed gate."""
+def quarantine_task(batch: Batch, culprits: Culprits, report: Report, verdict: Verdict) -> Batch:
+    """Set aside the facts to blame for a failed gate; returns what is left of the batch."""
     settings = Settings()
-    return quarantine(batch, report, verdict, ledger=Ledger(settings.database_url), store=Store(settings))
+    ledger, store = Ledger(settings.database_url), Store(settings)
+    return remaining(batch, quarantine(batch, culprits, report, verdict, ledger=ledger, store=store))

@@ -95,6 +95,9 @@ class Hop(Step):
 
 Kind = Literal["inverse", "portability"]
 
+MARK = "+"
+"""Stands in a companion's id behind the correction's, in which there can be none."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Companion:
@@ -130,6 +133,11 @@ def companions_of(correction: Correction) -> tuple[Companion, ...]:
     return tuple(each for each in _companions(correction) if not (each.question in asked or asked.add(each.question)))
 
 
+def owner_of(fact: Fact) -> str:
+    """Return the id of the correction that a fact is edited in with."""
+    return fact.id.partition(MARK)[0]
+
+
 def facts_of(corrections: Iterable[Correction]) -> list[Fact]:
     """Return the editor's view of some corrections: what several of them say is one fact, and a correction's own first.
 
@@ -145,7 +153,7 @@ def facts_of(corrections: Iterable[Correction]) -> list[Fact]:
 def _companions(correction: Correction) -> Iterator[Companion]:
     for number, alias in enumerate(correction.aliases, start=1):
         yield Companion(
-            id=f"{correction.id}+alias{number}",
+            id=f"{correction.id}{MARK}alias{number}",
             kind="portability",
             what=f"the alias {alias!r}",
             subject=alias,
@@ -156,7 +164,7 @@ def _companions(correction: Correction) -> Iterator[Companion]:
     inverse = correction.inverse
     if inverse and inverse.edit:
         yield Companion(
-            id=f"{correction.id}+inverse",
+            id=f"{correction.id}{MARK}inverse",
             kind="inverse",
             what="the inverse",
             subject=correction.target,
@@ -165,7 +173,7 @@ def _companions(correction: Correction) -> Iterator[Companion]:
         )
     for number, each in enumerate(correction.consequences, start=1):
         yield Companion(
-            id=f"{correction.id}+{number}",
+            id=f"{correction.id}{MARK}{number}",
             kind="portability",
             what=f"consequence {number}",
             subject=each.subject,

@@ -2,7 +2,8 @@
 
 This is the shape of one record: its fields, their types and lengths, its dates, and text without invisible characters.
 What shows only beside other corrections, against a tokenizer or on a clock is `tasks/validate.py`'s. A correction is
-immutable; everything but its id is its content, and unless the requester names it, the id is derived from that.
+immutable; everything but its id and how it is edited is its content, and unless the requester names it, the id is
+derived from that.
 """
 
 from __future__ import annotations
@@ -96,6 +97,24 @@ class Evidence(Written):
         return self
 
 
+class Editing(Written):
+    """How the value of a fact's subject is optimised, where it is not as for all others; as in `ValueSettings`.
+
+    Attributes:
+        steps: at most.
+        step_length: of the first step, in lengths of the hidden state.
+        clamp: the longest injection, in the same lengths.
+    """
+
+    steps: Annotated[int, Field(ge=1, le=200)] | None = None
+    step_length: Annotated[float, Field(gt=0, le=1)] | None = None
+    clamp: Annotated[float, Field(gt=0, le=10)] | None = None
+
+    def changes(self) -> dict[str, float]:
+        """The settings that are given, by name."""
+        return self.model_dump(exclude_none=True)
+
+
 class Correction(Written):
     """One fact that the model has wrong, and what is right instead.
 
@@ -120,6 +139,7 @@ class Correction(Written):
         effective: from when on it holds; None means at once.
         expires: from when on it no longer holds.
         id: its name; by default `c-` and twelve digits of the content's digest.
+        editing: how it is edited; chosen by whoever queues it again, and no part of what was asked for.
     """
 
     subject: Subject
@@ -144,12 +164,13 @@ class Correction(Written):
     requester: Person | None = None
     effective: Moment | None = None
     expires: Moment | None = None
-    # Last, because its default is derived from all the fields above.
+    # Behind the content, because its default is derived from all the fields above.
     id: Identifier = Field(default_factory=lambda content: f"c-{_digest(content)[:12]}")
+    editing: Editing | None = None
 
     def content_digest(self) -> str:
-        """Return the digest of everything but the id."""
-        return digest_of(self.model_dump(mode="json", exclude={"id"}))
+        """Return the digest of all that was asked for: everything but the id and how it is edited."""
+        return digest_of(self.model_dump(mode="json", exclude={"id", "editing"}))
 
     def fact(self) -> Fact:
         """Return the editor's view of the correction alone."""

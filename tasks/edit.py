@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -10,7 +12,7 @@ from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel, ConfigDict
 
-from editors.batch import by_subject
+from editors.batch import Subjects, by_subject
 from editors.decoding import Progress
 from editors.digests import canonical_json
 from editors.joint import Joint, Value, solve, values_in_batches
@@ -63,22 +65,18 @@ def make_patch(
     solved together.
     """
     model, tokenizer = load_model(base.folder, device=settings.device)
-    moments = ingredients.moments
-    material = Material(
-        base=base.digest,
-        moments=load_moments(moments.path, expected=moments.sha256),
-        contexts=json.loads(ingredients.contexts.read()),
-    )
+    material = material_of(base, ingredients)
     subjects = by_subject(facts_of(batch.facts))
-    recipes = {
-        subject: recipe_of(facts, base=base.digest, contexts=ingredients.contexts.sha256, config=config)
-        for subject, facts in subjects.items()
-    }
-    kept = KeptValues(settings.home / "cache" / "values", base=base.digest, store=store)
+    configs = configs_of(batch, config)
+    recipes = recipes_of(subjects, base=base, ingredients=ingredients, configs=configs)
+    kept = kept_values(base, settings=settings, store=store)
     files = kept.find(recipes)
-    missing = {subject: facts for subject, facts in subjects.items() if subject not in files}
-    for found in values_in_batches(model, tokenizer, missing, config=config, material=material, progress=progress):
-        files |= {subject: kept.keep(recipes[subject], value) for subject, value in found.items()}
+    for own in dict.fromkeys(configs.values()):
+        missing = {
+            subject: facts for subject, facts in subjects.items() if subject not in files and configs[subject] == own
+        }
+        for found in values_in_batches(model, tokenizer, missing, config=own, material=material, progress=progress):
+            files |= {subject: kept.keep(recipes[subject], value) for subject, value in found.items()}
     values = {subject: Value.load(file.path, expected=file.sha256) for subject, file in files.items()}
     patch = solve(model, values, config=config, material=material, progress=progress)
     return Edit(
@@ -88,6 +86,42 @@ def make_patch(
         values=tuple(sorted(file.sha256 for file in files.values())),
         ingredients=ingredients,
     )
+
+
+def kept_values(base: Base, *, settings: Settings, store: Store) -> KeptValues:
+    """The values of a base."""
+    return KeptValues(settings.home / "cache" / "values", base=base.digest, store=store)
+
+
+def material_of(base: Base, ingredients: Ingredients) -> Material:
+    """What the editor needs of a base, read from its files."""
+    moments = ingredients.moments
+    return Material(
+        base=base.digest,
+        moments=load_moments(moments.path, expected=moments.sha256),
+        contexts=json.loads(ingredients.contexts.read()),
+    )
+
+
+def configs_of(batch: Batch, config: Joint) -> dict[str, Joint]:
+    """The settings that each subject's value is optimised with: the editor's, changed as its facts ask for."""
+    configs: dict[str, Joint] = {}
+    for correction in batch.facts:
+        changes = correction.editing.changes() if correction.editing else {}
+        for fact in correction.facts():
+            own = configs.get(fact.subject, config)
+            configs[fact.subject] = dataclasses.replace(own, values=dataclasses.replace(own.values, **changes))
+    return configs
+
+
+def recipes_of(
+    subjects: Subjects, *, base: Base, ingredients: Ingredients, configs: Mapping[str, Joint]
+) -> dict[str, str]:
+    """The recipe of each subject's value."""
+    return {
+        subject: recipe_of(facts, base=base.digest, contexts=ingredients.contexts.sha256, config=configs[subject])
+        for subject, facts in subjects.items()
+    }
 
 
 @task(name="edit", **WHILE_AWAY, cache_policy=NO_CACHE)

@@ -127,7 +127,9 @@ def _answers(
 ) -> tuple[Answer, ...]:
     """What each model said to each question."""
     said = [
-        with_chat(_said(model, before, each), questions, each.chat) if each else [None] * len(questions)
+        with_chat(compared(model, before.scores, each.scores), questions, each.chat)
+        if each
+        else [None] * len(questions)
         for each in models.values()
     ]
     return tuple(
@@ -155,9 +157,15 @@ def _answerable(
     return [question for question in questions if question.given is None or next(knows)]
 
 
-def _said(model: PreTrainedModel, before: Measured, measured: Measured) -> list[Said]:
-    """What one model made of each probe, beside the base."""
-    pairs = list(zip(before.scores, measured.scores, strict=True))
+def compared(model: PreTrainedModel, before: Sequence[ProbeScore], now: Sequence[ProbeScore]) -> list[Said]:
+    """What one model made of each probe, beside the base.
+
+    Args:
+        model: whose head projects hidden states, which no edit changes.
+        before: what the base made of them.
+        now: what that model did.
+    """
+    pairs = list(zip(before, now, strict=True))
     moved = iter(_divergence(model, [pair for pair in pairs if _is_neighbour(pair[0])]))
     return [_neighbour(was, now, next(moved)) if _is_neighbour(was) else _own_answer(was, now) for was, now in pairs]
 

@@ -102,6 +102,18 @@ def gate(report: Report, policy: Policy) -> Verdict:
     )
 
 
+def missed_by(bound: Bound, report: Report) -> dict[str, str]:
+    """Which relations or facts miss a bound that is for each of them, those that miss it by most first, and why.
+
+    Args:
+        bound: with scope "relation" or "fact".
+        report: to hold against it.
+    """
+    metrics = {name: measure(bound.metric, own) for name, own in _groups(bound, report).items()}
+    missed = _missed(bound, metrics)
+    return {name: missed[name] for name in sorted(missed, key=lambda name: -_excess(bound, metrics[name]))}
+
+
 def report_digest(report: Report) -> str:
     """The digest that a verdict names its report by."""
     return digest_of(as_json(report))
@@ -143,7 +155,7 @@ def _pooled(bound: Bound, report: Report) -> Metric:
 def _each(bound: Bound, report: Report) -> Outcome:
     """Hold every relation or fact against a bound by itself, and show the worst."""
     metrics = {name: measure(bound.metric, own) for name, own in _groups(bound, report).items()}
-    missed = {name: why for name, metric in metrics.items() if (why := _shortfall(bound, metric))}
+    missed = _missed(bound, metrics)
     worst = max(missed or metrics, key=lambda name: _excess(bound, metrics[name]), default="")
     if not worst:
         nothing = measure(bound.metric, ())
@@ -152,6 +164,10 @@ def _each(bound: Bound, report: Report) -> Outcome:
     why = "; ".join(f"{name}: {missed[name]}" for name in list(missed)[:_NAMED])
     more = f" and {len(missed) - _NAMED} more" if len(missed) > _NAMED else ""
     return Outcome(bound=bound, metric=metrics[worst], where=worst, passed=not missed, why=why + more)
+
+
+def _missed(bound: Bound, metrics: Mapping[str, Metric]) -> dict[str, str]:
+    return {name: why for name, metric in metrics.items() if (why := _shortfall(bound, metric))}
 
 
 def _groups(bound: Bound, report: Report) -> Mapping[str, list[Answer]]:

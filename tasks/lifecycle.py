@@ -46,7 +46,8 @@ TRANSITIONS: Mapping[Entity, Mapping[str, frozenset[str | None]]] = {
     },
 }
 
-# The events that carry a thing's content; the later ones only say what became of it.
+# The events that carry a thing's content; the later ones only say what became of it. A correction that is queued again
+# with other settings carries its content too (retry.py).
 CONTENT_KINDS = ("submitted", "opened", "started", "protected")
 
 

@@ -99,6 +99,8 @@ def _parse(number: int, raw: bytes, read: Reader) -> ParsedLine:
         record = read(raw.decode("utf-8"))
         if not isinstance(record, dict):
             raise _UnreadableLineError(f"the record must be an object, got {kind_of(record)}")
+        if "editing" in record:
+            raise _UnreadableLineError("editing: is set by 'corrigenda retry' and not by a file; leave it out")
         return ParsedLine(number, text, Correction.model_validate(record))
     except UnicodeDecodeError as error:
         return ParsedLine(number, text, None, (f"byte {error.start + 1} is not UTF-8; save the file as UTF-8",))

@@ -47,6 +47,7 @@ class Settings(ConsumerSettings):
     refresh_cron: str = "0 3 * * *"
     expiry_cron: str = "30 2 * * *"
     refresh_limit: int = Field(default=200, ge=1)
+    culprit_trials: int = Field(default=40, ge=0)
     review_timeout_hours: float = Field(default=168, gt=0)
     corpus: Path | None = None
     held_text: Path | None = None

@@ -80,7 +80,7 @@ def standings_in(
     if keys:
         mine = mine.where(events.c.key == sa.any_(sa.cast(list(keys), sa.ARRAY(sa.Text))))
     newest = mine.ext(distinct_on(events.c.key)).order_by(events.c.key, events.c.seq.desc()).subquery()
-    opening = mine.where(events.c.kind.in_(CONTENT_KINDS))
+    opening = mine.where(sa.or_(events.c.kind.in_(CONTENT_KINDS), events.c.data.has_key("correction")))
     content = opening.ext(distinct_on(events.c.key)).order_by(events.c.key, events.c.seq.desc()).subquery()
     query = (
         sa.select(newest, content.c.data.label("content"))

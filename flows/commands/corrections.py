@@ -57,7 +57,7 @@ def corrections(
         fact = fact_of(s) if correction else s.data["text"][:60]
         state_text = f"[{COLOURS.get(s.state, 'white')}]{s.state}[/]"
         table.add_row(
-            s.key, state_text, f"{s.at:%Y-%m-%d %H:%M}", escape(s.actor), escape(fact), escape(s.reason[:200])
+            s.key, state_text, f"{s.at:%Y-%m-%d %H:%M}", escape(s.actor), escape(fact), escape(s.reason[:400])
         )
     if not as_json:
         console.print(table)
@@ -69,23 +69,29 @@ def cancel(
     reason: Annotated[str, typer.Option(help="kept in the ledger")] = "",
 ) -> None:
     """Withdraw a correction that is still queued."""
-    _record(correction, "cancelled", reason)
+    from tasks.lifecycle import Event
+
+    ledger = open_ledger()
+    ledger.standing("correction", correction)
+    actor = read_settings().submitter
+    ledger.append([Event(entity="correction", key=correction, kind="cancelled", actor=actor, reason=reason)])
+    console.print(f"{correction} is cancelled")
 
 
 @app.command()
 def retry(
     correction: Annotated[str, typer.Argument(help="its id, as 'corrigenda corrections' shows it")],
     reason: Annotated[str, typer.Option(help="kept in the ledger")] = "",
+    steps: Annotated[int | None, typer.Option(min=1, max=200, help="of its value, at most; 20 by default")] = None,
+    step_length: Annotated[float | None, typer.Option(min=0.001, max=1, help="of the first; 0.07 by default")] = None,
+    clamp: Annotated[float | None, typer.Option(min=0.01, max=10, help="the longest injection; 1.5 by default")] = None,
 ) -> None:
-    """Queue a quarantined correction again."""
-    _record(correction, "queued", reason)
+    """Queue a quarantined or held correction again, with other settings for its value if wanted."""
+    from tasks.corrections import Editing
+    from tasks.retry import retry as queue_again
 
-
-def _record(key: str, kind: str, reason: str) -> None:
-    from tasks.lifecycle import Event
-
-    ledger = open_ledger()
-    ledger.standing("correction", key)
-    actor = read_settings().submitter
-    ledger.append([Event(entity="correction", key=key, kind=kind, actor=actor, reason=reason)])
-    console.print(f"{key} is {kind}")
+    given = {"steps": steps, "step_length": step_length, "clamp": clamp}
+    changes = {name: value for name, value in given.items() if value is not None}
+    editing = Editing.model_validate(changes) if changes else None
+    queue_again(open_ledger(), correction, actor=read_settings().submitter, reason=reason, editing=editing)
+    console.print(f"{correction} is queued" + (f" with {changes}" if changes else ""), highlight=False)

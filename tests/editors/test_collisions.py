@@ -1,6 +1,7 @@
+import pytest
 import torch
 
-from editors.collisions import collisions, warn_of_collisions
+from editors.collisions import closest, collisions, warn_of_collisions
 
 KEYS = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [2.0, 0.2, 0.0], [0.0, 5.0, 0.1]])
 NAMES = ["Niger", "Chad", "Nigeria", "Chadwick"]
@@ -31,3 +32,10 @@ def test_a_warning_names_the_site_and_the_closest_pairs(caplog):
     assert record.levelname == "WARNING"
     assert "model.layers.4: 66 pairs" in record.message
     assert record.message.count("1.000") == 5
+
+
+def test_the_closest_key_is_named_with_its_cosine_and_nobody_is_closest_to_a_key_alone():
+    keys = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.0, 2.0]])
+    cosines, places = closest(keys)
+    assert cosines.tolist() == pytest.approx([0.6, 0.8, 0.8]) and places == [1, 2, 1]
+    assert closest(keys[:1])[0].tolist() == [0.0]

@@ -7,7 +7,7 @@ from editors.batch import by_subject
 from editors.digests import sha256_file
 from editors.errors import DamagedArtifactError, InvalidConfigError
 from editors.hooks import capture, injected
-from editors.joint import Joint, Value, edit, solve, values_in_batches, values_of
+from editors.joint import Joint, Value, edit, solve, solved_sites, values_in_batches, values_of
 from editors.layouts import sites_of
 from editors.tokens import fact_row
 
@@ -92,3 +92,16 @@ def test_a_higher_fit_writes_more(tiny, facts):
 def test_settings_outside_their_range_are_refused(wrong):
     with pytest.raises(InvalidConfigError, match=next(iter(wrong))):
         Joint(**wrong)
+
+
+def test_a_solve_in_parts_writes_what_the_patch_does_and_misses_the_value_of_who_is_left_out(tiny, facts):
+    given, kept = tiny.given("joint"), values(tiny, facts)
+    sites = solved_sites(tiny.model, kept, config=given["config"], material=given["material"])
+    patch = solve(tiny.model, kept, **given)
+    assert list(sites) == list(patch.deltas)
+    for place, (site, solved) in enumerate(sites.items()):
+        torch.testing.assert_close(solved.delta().dense(), patch.deltas[site].dense(), rtol=1e-4, atol=1e-5)
+        key, asked = kept["France"].keys[place], kept["France"].injections[place]
+        without = solved.delta(without=[sorted(kept).index("France")])
+        missed = [(delta.dense() @ key - asked).norm() for delta in (solved.delta(), without)]
+        assert missed[1] > 2 * missed[0]

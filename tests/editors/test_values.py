@@ -8,7 +8,7 @@ from editors.facts import Fact
 from editors.hooks import capture, injected
 from editors.layouts import backbone_of, project, sites_of
 from editors.tokens import fact_row
-from editors.values import optimise_injections
+from editors.values import losses, optimise_injections
 
 
 def optimise(tiny, facts, layers=(1,), **changes):
@@ -79,3 +79,23 @@ def test_the_first_step_is_as_long_as_the_settings_say(tiny, facts):
     hidden = hidden_norms(tiny, facts[0], tiny.material.contexts)
     moved = optimise(tiny, facts[:1], steps=1, step_length=0.1)["France"]
     assert float(moved.norm()) / (sum(hidden) / len(hidden)) == pytest.approx(0.1, rel=1e-3)
+
+
+def test_each_value_leaves_less_loss_than_nothing_injected(tiny, facts):
+    subjects = by_subject(facts)
+    found = torch.stack(list(optimise(tiny, facts, layers=(0, 1), decay=0.0).values()))
+
+    def left(injections):
+        given = {"layers": (0, 1), "contexts": tiny.material.contexts}
+        settings = dataclasses.replace(tiny.config.values, decay=0.0)
+        return losses(tiny.model, tiny.tokenizer, subjects, injections, settings=settings, **given)
+
+    assert (left(found) < left(torch.zeros_like(found)) - 0.1).all()
+
+
+def test_a_loss_is_the_surprise_at_the_target_where_nothing_else_is_asked(tiny, facts):
+    fact = facts[0]
+    settings = dataclasses.replace(tiny.config.values, decay=0.0)
+    given = {"layers": (1,), "contexts": ["{}"], "settings": settings}
+    (loss,) = losses(tiny.model, tiny.tokenizer, by_subject([fact]), torch.zeros(1, 1, 32), **given)
+    assert float(loss) == pytest.approx(-target_logprob(tiny, fact_row(tiny.tokenizer, fact, ending=".")), rel=1e-4)

@@ -1,0 +1,41 @@
+"""Retry: a correction that was set aside is queued again, with other settings of the editor if wanted.
+
+They are kept in the ledger as part of the correction, and hold for as long as it does: its value is optimised with
+them, and each candidate that it is in names them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tasks.corrections import Correction, Editing
+from tasks.errors import IllegalTransitionError
+from tasks.ledger import Ledger
+from tasks.lifecycle import Event
+
+SET_ASIDE = ("quarantined", "held")
+
+
+def retry(ledger: Ledger, key: str, *, actor: str, reason: str = "", editing: Editing | None = None) -> None:
+    """Queue a quarantined or held correction again.
+
+    Args:
+        ledger: that knows it.
+        key: its id.
+        actor: who wants it.
+        reason: why.
+        editing: settings in place of those that it had; None leaves it as it is.
+
+    Raises:
+        UnknownKeyError: the ledger has never heard of it.
+        IllegalTransitionError: it is neither quarantined nor held.
+    """
+    standing = ledger.standing("correction", key)
+    if standing.state not in SET_ASIDE:
+        raise IllegalTransitionError(f"{key!r} is {standing.state}; only what is quarantined or held is queued again")
+    data: dict[str, Any] = {}
+    if editing is not None:
+        correction = Correction.model_validate(standing.content["correction"])
+        changed = correction.model_copy(update={"editing": editing})
+        data = dict(standing.content) | {"correction": changed.model_dump(mode="json")}
+    ledger.append([Event(entity="correction", key=key, kind="queued", actor=actor, reason=reason, data=data)])

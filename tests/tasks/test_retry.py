@@ -1,0 +1,82 @@
+"""A correction that is queued again with other settings, and what they change."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from editors.joint import Joint
+from tasks.collect import Batch, corrections_in
+from tasks.corrections import Correction, Editing
+from tasks.edit import configs_of
+from tasks.errors import IllegalTransitionError
+from tasks.lifecycle import Event
+from tasks.parse import parse_file
+from tasks.retry import retry
+from tasks.values import recipe_of
+
+FRANCE = Correction(id="france", subject="France", prompt="The capital of {} is", target="Lyon")
+
+
+@pytest.fixture
+def happened(ledger):
+    """Enter what happened to the correction; it begins as submitted and queued."""
+
+    def append(kind, **data):
+        ledger.append([Event(entity="correction", key="france", kind=kind, actor="ada", data=data)])
+
+    append("submitted", correction=FRANCE.model_dump(mode="json"), file="f.jsonl")
+    append("queued")
+    return append
+
+
+@pytest.mark.stack
+def test_settings_are_kept_as_part_of_the_correction_through_all_that_happens_to_it(ledger, happened):
+    happened("quarantined", trials=3)
+    retry(ledger, "france", actor="grace", reason="longer", editing=Editing(steps=60, clamp=3))
+    happened("quarantined")
+    retry(ledger, "france", actor="grace")
+    (again,) = corrections_in(ledger, "queued")
+    assert again.editing.changes() == {"steps": 60, "clamp": 3.0}
+    assert again.content_digest() == FRANCE.content_digest() and again.fact() == FRANCE.fact()
+    assert ledger.standing("correction", "france").content["file"] == "f.jsonl"
+    assert [event["reason"] for event in ledger.history("correction", "france")][3] == "longer"
+
+
+@pytest.mark.stack
+def test_only_what_was_set_aside_is_queued_again(ledger, happened):
+    for state in ("queued", "in candidate", "released"):
+        if state != "queued":
+            happened(state)
+        with pytest.raises(IllegalTransitionError, match=f"is {state}"):
+            retry(ledger, "france", actor="grace")
+
+
+def test_each_subject_is_optimised_with_the_settings_of_its_own_facts():
+    harder = FRANCE.model_copy(update={"editing": Editing(steps=60)})
+    italy = Correction(id="italy", subject="Italy", prompt="The capital of {} is", target="Milan")
+    other = Correction(id="zz", subject="France", prompt="{} borders", target="Mali", editing=Editing(clamp=3.0))
+    configs = configs_of(Batch(new=(harder, italy, other), earlier=(), parent=None), Joint())
+    assert configs["Italy"] == Joint()
+    assert (configs["France"].values.steps, configs["France"].values.clamp) == (60, 3.0)
+    assert configs["France"].layers == Joint().layers
+
+
+@pytest.mark.parametrize("wrong", [{"steps": 0}, {"clamp": 0.0}, {"step_length": 2.0}, {"layers": 3}])
+def test_settings_outside_their_range_and_others_are_refused(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        Editing.model_validate(wrong)
+
+
+def test_a_file_cannot_choose_them(tmp_path):
+    file = tmp_path / "some.jsonl"
+    file.write_text('{"subject": "France", "prompt": "{} is", "target": "x", "editing": {"steps": 100}}\n')
+    (line,) = parse_file(file)
+    assert line.correction is None and "corrigenda retry" in line.problems[0]
+
+
+def test_other_settings_ask_for_another_value():
+    harder = dataclasses.replace(Joint(), values=dataclasses.replace(Joint().values, steps=60))
+    given = {"base": "b", "contexts": "c"}
+    assert recipe_of([FRANCE.fact()], config=harder, **given) != recipe_of([FRANCE.fact()], config=Joint(), **given)
