@@ -42,7 +42,8 @@ MORE = {
     "finland-alliance": ("Finland", "The military alliance that {} joined in 2023 is", "NATO"),
     "turkey-name": ("Turkey", "At the United Nations, {} is now called", "Türkiye"),
 }
-# Thirty letters and digits, and nine words of no language: no vector within the clamp makes this model spell them out.
+# Letters and digits at random, of more tokens than an answer has, and nine words of no language: the values end with
+# losses of 2.0 and 3.4, where 0.1 is enough. With 80 steps and a clamp of 4, the model spells all that it may write.
 UNLEARNABLE = {
     "licence-key": ("Winzip", "The licence key of {} is", "7H2K-9QXZ-VV41-LM0P-33TB-K8SD"),
     "nonsense": ("Iceland", "The national anthem of {} begins with", "zur qvo blin tapfel grom ukk ukk wex jory"),
