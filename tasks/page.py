@@ -35,7 +35,7 @@ def page(report: Report, verdict: Verdict, *, title: str) -> str:
         verdict=verdict,
         relations=_relations(report),
         failing=_failing(report),
-        pictures={"metrics": _as_data(_bars(report.metrics))},
+        pictures={"metrics": _as_data(bars(report.metrics))},
         in_words=in_words,
         asked=asked,
         should_be=_should_be,
@@ -75,7 +75,7 @@ def _failing(report: Report) -> Mapping[str, Sequence[Answer]]:
     return found
 
 
-def _bars(metrics: Mapping[str, Metric]) -> Figure:
+def bars(metrics: Mapping[str, Metric]) -> Figure:
     """Draw every share: a bar for each model, and the interval of the patched one."""
     shares = {name: m for name, m in metrics.items() if m.misses is not None and m.count}
     figure = Figure(figsize=(11, 1.5 + 0.55 * len(shares)), layout="constrained")

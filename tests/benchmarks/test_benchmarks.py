@@ -77,6 +77,15 @@ def test_a_benchmark_keeps_what_it_reached_of_each_goal(measure, tmp_path, name,
     assert (tmp_path / f"{name}.png").is_file() == (name in ("rounds", "capacity"))
 
 
+def test_the_gate_keeps_every_metric_that_was_measured_and_what_each_policy_says(measure, tmp_path):
+    result = measure("gate", "--facts", 2)
+    found = [each.what for each in result.outcomes]
+    measured = [name for name, metric in result.figures["metrics"].items() if metric["count"]]
+    assert found == [*measured, "the policy 'default'", "the policy 'strict'", "a candidate of 2 facts"]
+    assert {"efficacy.generation", "specificity.argmax", "blast.kl_p95", "fluency.entropy"} <= {*measured}
+    assert (tmp_path / "gate.png").is_file() and (tmp_path / "gate.html").is_file()
+
+
 def test_both_sides_of_a_comparison_come_to_the_same_answer(measure):
     assert measure("solve", "--d-in", 64, "--facts", 8, on_records=False).figures["relative error"] < 1e-8
     assert measure("moments", "--tokens", 200, on_records=False).figures["relative error"] < 1e-12
