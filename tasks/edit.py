@@ -66,7 +66,7 @@ def make_patch(
     model, tokenizer = load_model(base.folder, device=settings.device)
     material = material_of(base, ingredients)
     subjects = by_subject([correction.fact() for correction in batch.facts])
-    configs = configs_of(batch, config)
+    configs = configs_of(subjects, batch, config)
     recipes = recipes_of(subjects, base=base, ingredients=ingredients, configs=configs)
     kept = kept_values(base, settings=settings, store=store)
     files = kept.find(recipes)
@@ -102,13 +102,14 @@ def material_of(base: Base, ingredients: Ingredients) -> Material:
     )
 
 
-def configs_of(batch: Batch, config: Joint) -> dict[str, Joint]:
-    """The settings that each subject's value is optimised with: the editor's, changed as its facts ask for."""
-    configs: dict[str, Joint] = {}
-    for correction in batch.facts:
-        own = configs.get(correction.subject, config)
-        changes = correction.editing.changes() if correction.editing else {}
-        configs[correction.subject] = dataclasses.replace(own, values=dataclasses.replace(own.values, **changes))
+def configs_of(subjects: Subjects, batch: Batch, config: Joint) -> dict[str, Joint]:
+    """The settings that each subject's value is optimised with: the editor's, changed as its corrections ask for."""
+    changes = {c.id: c.editing.changes() for c in batch.facts if c.editing}
+    configs = dict.fromkeys(subjects, config)
+    for subject, facts in subjects.items():
+        for fact in sorted(facts, key=lambda fact: fact.id):
+            own = dataclasses.replace(configs[subject].values, **changes.get(fact.id, {}))
+            configs[subject] = dataclasses.replace(configs[subject], values=own)
     return configs
 
 

@@ -15,7 +15,7 @@ from editors.patch import Patch, applied, smaller
 from editors.scoring import Probe, ProbeScore, perplexity, score
 from tasks.evaluate import compared
 from tasks.harm import Harm, Trial
-from tasks.report import Answer
+from tasks.report import Answer, Said
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,8 +81,14 @@ class Bench:
         with applied(self.model, self._patch(subjects), base=self.base):
             scores = score(self.model, self.tokenizer, self.probes)
             text = perplexity(self.model, self.held_text).value if self.harm.over_text else None
-        answers = dict(zip(self.harm.places, compared(self.model, self.unedited, scores), strict=True))
+        found = zip(self.harm.places, compared(self.model, self.unedited, scores), strict=True)
+        answers = {place: self._marked(place, now) for place, now in found}
         return Trial(without=frozenset(corrections), said=answers, text={} if text is None else self._over_text(text))
+
+    def _marked(self, place: int, now: Said) -> Said:
+        """What is said now; a mark that no trial asks for stays as it was, so that it is not taken for mended."""
+        marks = {name: value for name, value in now if value is not None}
+        return self.harm.report.answers[place].after.model_copy(update=marks)
 
     def _patch(self, without: Collection[str]) -> Patch:
         places = [place for place, subject in enumerate(self.subjects) if subject in without]
