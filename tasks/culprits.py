@@ -274,7 +274,8 @@ def _find(base: Base, batch: Batch, edit: Edit, harm: Harm, *, budget: int, sett
     """Bring the edit back as it was solved, and look at it."""
     config, ingredients = Joint(), edit.ingredients
     subjects = by_subject(facts_of(batch.facts))
-    recipes = recipes_of(subjects, base=base, ingredients=ingredients, configs=configs_of(batch, config))
+    configs = configs_of(subjects, batch, config)
+    recipes = recipes_of(subjects, base=base, ingredients=ingredients, configs=configs)
     files = kept_values(base, settings=settings, store=Store(settings)).find(recipes)
     return blame(
         *load_model(base.folder, device=settings.device),

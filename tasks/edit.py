@@ -21,7 +21,7 @@ from editors.models import load_model
 from editors.moments import load_moments
 from tasks.base import Base
 from tasks.collect import Batch
-from tasks.companions import facts_of
+from tasks.companions import facts_of, owner_of
 from tasks.files import DigestFile
 from tasks.prepare import Ingredients
 from tasks.progress import logged
@@ -67,7 +67,7 @@ def make_patch(
     model, tokenizer = load_model(base.folder, device=settings.device)
     material = material_of(base, ingredients)
     subjects = by_subject(facts_of(batch.facts))
-    configs = configs_of(batch, config)
+    configs = configs_of(subjects, batch, config)
     recipes = recipes_of(subjects, base=base, ingredients=ingredients, configs=configs)
     kept = kept_values(base, settings=settings, store=store)
     files = kept.find(recipes)
@@ -103,14 +103,14 @@ def material_of(base: Base, ingredients: Ingredients) -> Material:
     )
 
 
-def configs_of(batch: Batch, config: Joint) -> dict[str, Joint]:
-    """The settings that each subject's value is optimised with: the editor's, changed as its facts ask for."""
-    configs: dict[str, Joint] = {}
-    for correction in batch.facts:
-        changes = correction.editing.changes() if correction.editing else {}
-        for fact in correction.facts():
-            own = configs.get(fact.subject, config)
-            configs[fact.subject] = dataclasses.replace(own, values=dataclasses.replace(own.values, **changes))
+def configs_of(subjects: Subjects, batch: Batch, config: Joint) -> dict[str, Joint]:
+    """The settings that each subject's value is optimised with: the editor's, changed as its corrections ask for."""
+    changes = {c.id: c.editing.changes() for c in batch.facts if c.editing}
+    configs = dict.fromkeys(subjects, config)
+    for subject, facts in subjects.items():
+        for fact in sorted(facts, key=lambda fact: fact.id):
+            own = dataclasses.replace(configs[subject].values, **changes.get(owner_of(fact), {}))
+            configs[subject] = dataclasses.replace(configs[subject], values=own)
     return configs
 
 

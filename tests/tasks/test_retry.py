@@ -6,6 +6,7 @@ import dataclasses
 
 import pytest
 
+from editors.batch import by_subject
 from editors.joint import Joint
 from tasks.collect import Batch, corrections_in
 from tasks.corrections import Correction, Editing
@@ -57,7 +58,8 @@ def test_each_subject_is_optimised_with_the_settings_of_its_own_facts():
     harder = FRANCE.model_copy(update={"editing": Editing(steps=60)})
     italy = Correction(id="italy", subject="Italy", prompt="The capital of {} is", target="Milan")
     other = Correction(id="zz", subject="France", prompt="{} borders", target="Mali", editing=Editing(clamp=3.0))
-    configs = configs_of(Batch(new=(harder, italy, other), earlier=(), parent=None), Joint())
+    batch = Batch(new=(harder, italy, other), earlier=(), parent=None)
+    configs = configs_of(by_subject([c.fact() for c in batch.facts]), batch, Joint())
     assert configs["Italy"] == Joint()
     assert (configs["France"].values.steps, configs["France"].values.clamp) == (60, 3.0)
     assert configs["France"].layers == Joint().layers
