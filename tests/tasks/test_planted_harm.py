@@ -166,7 +166,7 @@ def test_a_model_that_says_one_word_again_and_again_is_caught_by_fluency(bench):
 
 
 def test_weights_that_are_scaled_are_caught_by_the_perplexity_of_held_text(bench):
-    """By 1.2. By 1.05, perplexity rises by 0.7 % and `blast.kl_p95` is 0.02: less than any edit does, and not caught."""
+    """By 1.2; by 1.05, perplexity rises by 0.7 % and `blast.kl_p95` is 0.02: less than an edit does, and not caught."""
     sites = sites_of(bench.model, range(bench.model.config.num_hidden_layers))
     scaled = {site: Dense(delta=0.2 * read_weight(bench.model, site)) for site in sites}
     assert "regression.perplexity_ratio" in blocked(bench.judged(Patch(base=bench.base, deltas=scaled)))
