@@ -65,7 +65,7 @@ def main() -> None:
         f"per active fact ({reading:.1f} s to read, {solving:.1f} s to solve); from nothing {nothing:.0f} s, "
         f"{nothing / (optimising + rest):.0f} x; {'the same' if set(others) == {digest} else 'another'} digest in "
         "other orders",
-        met=rest / told.active <= GOAL and set(others) == {digest} and computed <= told.new,
+        met=rest / told.active <= GOAL and set(others) == {digest} and 0 < computed <= told.new,
         setting=f"{base.recipe.base[:12]}, layers {list(config.layers)}, {told.steps} step(s) a value",
     )
     figures = {

@@ -29,7 +29,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from editors.patch import LowRank
-from editors.solving import FactorisedMoment
+from editors.solving import FactorisedMoment, factor_of_small
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +69,7 @@ class SolvedSite:
         """
         whitened = torch.linalg.solve_triangular(moment.factor, keys.double().T, upper=False)
         gram = whitened.T @ whitened
-        inverse = torch.linalg.inv(gram + weight * torch.eye(len(gram), dtype=torch.float64))
+        inverse = torch.cholesky_inverse(factor_of_small(gram, weight=weight))
         return cls(
             gram=gram,
             inverse=inverse,

@@ -78,13 +78,7 @@ class FactorisedMoment:
         if len(k) >= k.shape[1]:
             return least_squares(k, r, second_moment=weight * (self.factor @ self.factor.T))
         whitened = self._whitened(k)
-        system = whitened.T @ whitened
-        system.diagonal().add_(weight)
-        small = _cholesky(
-            system,
-            name=f"w I + K C^-1 K^T with weight {weight:g}",
-            remedy="weight the second moments higher, or leave out facts whose keys coincide",
-        )
+        small = factor_of_small(whitened.T @ whitened, weight=weight)
         solved = torch.cholesky_solve(whitened.T, small)
         return LowRank(left=r.T, right=torch.linalg.solve_triangular(self.factor.T, solved.T, upper=True).T)
 
@@ -166,6 +160,19 @@ def directions(
     k = keys.double()
     adjusted = torch.cholesky_solve(k.T, _cholesky(second_moment.double(), name="C", remedy=_more_tokens(k.shape[1]))).T
     return adjusted / (adjusted * k).sum(dim=1, keepdim=True)
+
+
+def factor_of_small(gram: Float[Tensor, "edits edits"], *, weight: float) -> Float[Tensor, "edits edits"]:
+    """Return the Cholesky factor of w I + G, with G = K C^-1 K^T.
+
+    Raises:
+        SingularSystemError: there is none.
+    """
+    return _cholesky(
+        gram + weight * torch.eye(len(gram), dtype=gram.dtype, device=gram.device),
+        name=f"w I + K C^-1 K^T with weight {weight:g}",
+        remedy="weight the second moments higher, or leave out facts whose keys coincide",
+    )
 
 
 def _cholesky(matrix: Float[Tensor, "size size"], *, name: str, remedy: str) -> Float[Tensor, "size size"]:

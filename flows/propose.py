@@ -13,7 +13,7 @@ from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact
 from prefect.runtime import flow_run
 
-from tasks.candidate import Candidate, replace_candidate, the_open_candidate
+from tasks.candidate import Candidate, replace_candidate
 from tasks.collect import Batch
 from tasks.describe import (
     answers_list,
@@ -49,14 +49,16 @@ def one_at_a_time() -> Iterator[Ledger]:
         yield ledger
 
 
-def waiting_candidate(ledger: Ledger, *, replace: bool) -> Standing | None:
-    """The candidate that waits for review; None where there is none, or it was closed to make room."""
-    waiting = the_open_candidate(ledger)
-    if waiting and replace:
-        replace_candidate(waiting, ledger, actor=ACTOR)
-        close_reviews(waiting.key)
-        return None
-    return waiting
+def make_room(waiting: Standing, ledger: Ledger) -> None:
+    """Close a candidate that waits for review; its corrections are queued again, and a withdrawal is dropped."""
+    replace_candidate(waiting, ledger, actor=ACTOR)
+    close_reviews(waiting.key)
+    dropped = [each["id"] for each in waiting.content["leaving"] if each["becomes"] in ("revoked", "held")]
+    if dropped or waiting.content["returning"]:
+        get_run_logger().warning(
+            "candidate %s was a withdrawal (%s out, %s back), which has to be asked for again",
+            *(waiting.key[:12], ", ".join(dropped) or "nothing", ", ".join(waiting.content["returning"]) or "nothing"),
+        )
 
 
 @contextmanager

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from prefect import flow
 
-from flows.propose import ask_for_review, one_at_a_time, recorded, review_of, show, waiting_candidate
+from flows.propose import ask_for_review, make_room, one_at_a_time, recorded, review_of, show
 from tasks.base import base_task
-from tasks.candidate import Candidate, open_candidate_task, quarantine_task
+from tasks.candidate import Candidate, open_candidate_task, quarantine_task, the_open_candidate
 from tasks.collect import Batch, collect_task
 from tasks.culprits import Culprits, culprits_task
 from tasks.edit import edit_task
@@ -28,8 +28,11 @@ def refresh(replace: bool = False) -> str:
         replace: close a candidate that waits for review first; its corrections are queued again.
     """
     with one_at_a_time() as ledger:
-        if waiting := waiting_candidate(ledger, replace=replace):
+        waiting = the_open_candidate(ledger)
+        if waiting and not replace:
             return f"candidate {waiting.key[:12]} {review_of(waiting.key)}"
+        if waiting:
+            make_room(waiting, ledger)
         batch = collect_task()
         if not batch.new:
             return "nothing to do: no correction is queued and due"
@@ -59,6 +62,8 @@ def make_candidate(batch: Batch) -> Candidate:
             return open_candidate_task(base, batch, edit, report, policy, verdict)
         culprits = culprits_task(base, batch, edit, report, policy, budget=trials)
         trials -= culprits.trials
+        if culprits.innocent:
+            raise GateError(f"{verdict.failure}. Nothing was set aside: {culprits.why}")
         left = quarantine_task(batch, culprits, report, verdict)
         if not left.new:
             raise GateError(_failure(batch, culprits, verdict))

@@ -10,13 +10,14 @@ from collections.abc import Callable
 
 from prefect import flow, get_run_logger
 
-from flows.propose import ask_for_review, one_at_a_time, recorded, show, waiting_candidate
+from flows.propose import ask_for_review, make_room, one_at_a_time, recorded, show
 from tasks.base import base_task
-from tasks.candidate import Candidate, open_candidate_task
+from tasks.candidate import Candidate, open_candidate_task, the_open_candidate
 from tasks.edit import edit_task
 from tasks.errors import BusyError, GateError
 from tasks.evaluate import evaluate_task
 from tasks.gate import gate_task, policy_task
+from tasks.ledger import Ledger
 from tasks.prepare import prepare_task
 from tasks.settings import Settings
 from tasks.withdraw import Withdrawal, expiry_task, kept_edit_task, revocation_task, rollback_task
@@ -43,6 +44,9 @@ def expire(replace: bool = False) -> str:
     Args:
         replace: close a candidate that waits for review first; its corrections are queued again.
     """
+    waiting = the_open_candidate(Ledger(Settings().database_url))
+    if waiting and not replace:
+        return f"candidate {waiting.key[:12]} waits for review; what has ended leaves once that is decided"
     return _withdraw(expiry_task, replace=replace)
 
 
@@ -69,7 +73,8 @@ def _withdraw(choose: Callable[[], Withdrawal], *, replace: bool) -> str:
         BusyError: another candidate waits for review.
     """
     with one_at_a_time() as ledger:
-        if waiting := waiting_candidate(ledger, replace=replace):
+        waiting = the_open_candidate(ledger)
+        if waiting and not replace:
             raise BusyError(
                 f"candidate {waiting.key[:12]} waits for review, and one is open at a time: decide on it first, "
                 "or close it with --replace. Nothing was withdrawn"
@@ -78,11 +83,13 @@ def _withdraw(choose: Callable[[], Withdrawal], *, replace: bool) -> str:
         done = f"withdrawn at once, since not in production: {', '.join(withdrawal.done)}" if withdrawal.done else ""
         if done:
             get_run_logger().info(done)
+        if waiting:
+            make_room(waiting, ledger)
         if not withdrawal.batch.leaving and not withdrawal.batch.returning:
             return done or "nothing to do: production stays as it is"
         with recorded(ledger, withdrawal.batch):
             candidate = make_candidate(withdrawal)
-    return ask_for_review(candidate)
+    return "; ".join(part for part in (done, ask_for_review(candidate)) if part)
 
 
 def make_candidate(withdrawal: Withdrawal) -> Candidate:
@@ -102,5 +109,6 @@ def make_candidate(withdrawal: Withdrawal) -> Candidate:
     verdict = gate_task(report, policy)
     show(batch, report, verdict)
     if not verdict.passed:
-        raise GateError(f"{verdict.failure}. Production stays as it is")
+        done = f"; {', '.join(withdrawal.done)} was withdrawn, since not in production" if withdrawal.done else ""
+        raise GateError(f"{verdict.failure}. Production stays as it is{done}")
     return open_candidate_task(base, batch, edit, report, policy, verdict)

@@ -100,7 +100,8 @@ def _examine(
         bootstrap_iters=100,
         log_samples=False,
     )
-    return {name: _ability(found, name) for name in sorted(found["results"])}
+    asked = sorted(set(found["results"]) & set(found["n-samples"]))  # a group has results of its own, and no questions
+    return {name: _ability(found, name) for name in asked}
 
 
 def _ability(found: Mapping[str, Any], name: str) -> Ability:

@@ -8,6 +8,7 @@ version in MLflow, and the ledger's event last: whatever a crash leaves behind, 
 from __future__ import annotations
 
 from dataclasses import asdict
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -139,19 +140,21 @@ def quarantine(
 ) -> list[str]:
     """Set aside the new facts that are to blame for a failed gate, each with what it does; all new ones where none is.
 
-    So no refresh fails night after night on the same facts.
+    So no refresh fails night after night on the same facts. Where they are innocent, nobody may call this.
 
     Returns:
         The ids of those that were set aside; the others stay queued.
     """
     assert not verdict.passed, "only a failed gate sets facts aside"
+    assert not culprits.innocent, "nobody is set aside for what others do"
     kept = {"report": store_report(report, verdict, store), "trials": culprits.trials}
     aside = [_quarantined(c.correction, c.reason, data=kept | c.measured) for c in culprits.found]
     if not aside:
         failures = "; ".join(f"{outcome.bound.metric} {outcome.why}" for outcome in verdict.failures)
         reason = f"was in a batch of {counted(len(batch.new), 'new fact')} that fails: {failures}; {culprits.why}"
         aside = [_quarantined(c.id, reason, data=kept) for c in batch.new]
-    ledger.append(aside)
+    states = {s.key: s.state for s in ledger.standings("correction", keys=[event.key for event in aside])}
+    ledger.append([event for event in aside if states[event.key] != "quarantined"])
     return [event.key for event in aside]
 
 
@@ -216,4 +219,5 @@ def quarantine_task(batch: Batch, culprits: Culprits, report: Report, verdict: V
     """Set aside the facts to blame for a failed gate; returns what is left of the batch."""
     settings = Settings()
     ledger, store = Ledger(settings.database_url), Store(settings)
-    return remaining(batch, quarantine(batch, culprits, report, verdict, ledger=ledger, store=store))
+    aside = quarantine(batch, culprits, report, verdict, ledger=ledger, store=store)
+    return remaining(batch, aside, now=datetime.now(UTC))

@@ -144,16 +144,19 @@ def events_for(ids: Iterable[str], kind: str, *, actor: str, reason: str = "") -
 
 
 def _overtaken(ledger: Ledger, due: Sequence[Correction]) -> list[Event]:
-    """What was queued beside other facts than hold now, as after a rollback, and contradicts those is set aside."""
+    """What contradicts a fact that holds or is queued now, and did not when it was queued, is set aside.
+
+    A rollback brings facts back, and a retry queues them again.
+    """
     found = find_conflicts(due, corrections_in(ledger, "released"), protected_facts(ledger))
-    others = {c.id: one.with_standing for c, one in zip(due, found, strict=True)}
+    others = {c.id: one.with_standing or one.contradicts or one.disagrees for c, one in zip(due, found, strict=True)}
     return [
         Event(
             entity="correction",
             key=key,
             kind="quarantined",
             actor=ACTOR,
-            reason=f"contradicts {named}, which holds now; cancel it, or submit it anew with 'supersedes'",
+            reason=f"contradicts {named}; cancel it, or submit it anew with 'supersedes'",
         )
         for key, named in others.items()
         if named

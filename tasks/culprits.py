@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from prefect import get_run_logger, task
@@ -22,7 +23,7 @@ from editors.joint import Joint, Value, solved_sites
 from editors.material import Material
 from editors.models import load_model
 from tasks.base import Base
-from tasks.collect import Batch
+from tasks.collect import Batch, expiring
 from tasks.companions import facts_of, owner_of
 from tasks.edit import Edit, configs_of, kept_values, material_of, recipes_of
 from tasks.harm import OF_OTHERS, Harm, Trial
@@ -39,6 +40,8 @@ NOBODY = (
     "no trial can tell who is to blame: the bounds that are missed hold by their estimate, on too few prompts, or are "
     "measured over text"
 )
+ELSEWHERE = "the gate fails without the new facts too; see the earlier facts, those that leave, and the base"
+SPENT = "no trial is left to tell who is to blame; the next refresh goes on, and CORRIGENDA_CULPRIT_TRIALS allows more"
 KINDS = {"specificity": ("neighbour", "neighbours"), "protected": ("protected fact", "protected facts")}
 
 
@@ -63,11 +66,13 @@ class Culprits(Record):
         found: the facts to blame.
         trials: how many were made.
         why: no fact is to blame; empty where some are.
+        innocent: whether the gate fails for something else, as far as is known, so that no fact may be set aside.
     """
 
     found: tuple[Culprit, ...]
     trials: int
     why: str = ""
+    innocent: bool = False
 
     @property
     def ids(self) -> list[str]:
@@ -101,7 +106,7 @@ def find_culprits(
         [name for name in _suspects(screened, subjects) if harm.new.intersection(ids[name])],
         gain=lambda names: harm.gain(trial(names)),
         passes=lambda names: harm.passes(trial(names), also=harm.unsaid(trial(names))),
-        budget=budget,
+        budget=max(budget - 1, 0),  # one is kept for the last question
     )
     harmful = [
         _harmful(id, name, harm=harm, trial=_proof(name, found, made), found=found, screened=screened[name])
@@ -114,8 +119,14 @@ def find_culprits(
     unsaid = [
         _unsaid(id, metrics, harm=harm, screened=screened[owners[id]], enough=enough) for id, metrics in left.items()
     ]
-    culprits = (*harmful, *unsaid)
-    return Culprits(found=culprits, trials=found.trials, why="" if culprits else _nobody(found.trials))
+    if culprits := (*harmful, *unsaid):
+        return Culprits(found=culprits, trials=found.trials)
+    if not budget:
+        return Culprits(found=(), trials=0, why=SPENT, innocent=True)
+    everyone = frozenset(name for name, own in ids.items() if harm.new.intersection(own))
+    innocent = not harm.passes(trial(everyone))
+    trials = len(made) - 1
+    return Culprits(found=(), trials=trials, why=ELSEWHERE if innocent else _nobody(trials), innocent=innocent)
 
 
 def blame(
@@ -169,15 +180,17 @@ def blame(
     return find_culprits(harm, bench, subjects, screened=screened, enough=config.values.enough, budget=budget)
 
 
-def remaining(batch: Batch, aside: Collection[str]) -> Batch:
-    """A batch without some of its new facts; what one of them would have superseded stays in it."""
+def remaining(batch: Batch, aside: Collection[str], *, now: datetime) -> Batch:
+    """A batch without some of its new facts; what one of them would have superseded stays in it until its time ends."""
     out = {c.supersedes for c in batch.new if c.id in aside}
     back = tuple(each for each in batch.leaving if each.becomes == "superseded" and each.correction.id in out)
+    ended = expiring((each.correction for each in back), now=now)
+    over = {each.correction.id for each in ended}
     return batch.model_copy(
         update={
             "new": tuple(c for c in batch.new if c.id not in aside),
-            "earlier": (*batch.earlier, *(each.correction for each in back)),
-            "leaving": tuple(each for each in batch.leaving if each not in back),
+            "earlier": (*batch.earlier, *(each.correction for each in back if each.correction.id not in over)),
+            "leaving": (*(each for each in batch.leaving if each not in back), *ended),
         }
     )
 

@@ -23,6 +23,7 @@ def evidence(candidate: str, *, settings: Settings, store: Store, ledger: Ledger
     standing = ledger.standing("candidate", candidate)
     manifest = store.manifest(candidate)
     stored = json.loads(store.get(manifest["report"]))
+    report = report_in(stored, of=f"candidate {candidate[:12]}")
     names = [each["id"] for each in manifest["leaving"]]
     left = {c.id: c for c in contents(ledger.standings("correction", keys=names))} if names else {}
     facts = [Correction.model_validate_json(line) for line in store.get(manifest["corrections"]).splitlines()]
@@ -33,7 +34,7 @@ def evidence(candidate: str, *, settings: Settings, store: Store, ledger: Ledger
         new=[c for c in facts if c.id in manifest["new"]],
         returning=[c for c in facts if c.id in manifest["returning"]],
         leaving=[Leaving.model_validate(each | {"correction": left[each["id"]]}) for each in manifest["leaving"]],
-        report=report_in(stored, of=f"candidate {candidate[:12]}"),
+        report=report,
         verdict=Verdict.model_validate(stored["verdict"]),
         links=links(standing.content, settings),
     )

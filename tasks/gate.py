@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from prefect import task
 
@@ -24,6 +24,9 @@ POOLED = {"efficacy": ("efficacy", "retention")}
 
 OWNERS = {"generalization": ("efficacy",), "specificity": ("efficacy", "retention")}
 """The kinds of question that name all facts of which another kind should have been asked."""
+
+OVER_PRODUCTION = frozenset({"retention.kept", "protected.kept"})
+"""The metrics of what production has right."""
 
 _NAMED = 3
 
@@ -137,6 +140,9 @@ def _outcome(bound: Bound, report: Report) -> Outcome:
     metric = report.metrics.get(bound.metric)
     if metric is None:
         return Outcome(bound=bound, metric=None, passed=False, why="was not measured")
+    if bound.metric in OVER_PRODUCTION and _is_silent(report.of_kind(bound.kind)):
+        why = "production stands on another base, and was not asked"
+        return Outcome(bound=bound, metric=metric, passed=False, why=why)
     if bound.scope != "batch":
         return _each(bound, report)
     if metric.count < bound.count and (pooled := _pooled(bound, report)).count > metric.count:
@@ -146,6 +152,11 @@ def _outcome(bound: Bound, report: Report) -> Outcome:
         return Outcome(bound=bound, metric=pooled, where="with the earlier facts", passed=not why, why=why)
     why = _shortfall(bound, metric)
     return Outcome(bound=bound, metric=metric, passed=not why, why=why)
+
+
+def _is_silent(answers: Collection[Answer]) -> bool:
+    """Whether production answered none of some prompts."""
+    return bool(answers) and all(answer.parent is None for answer in answers)
 
 
 def _pooled(bound: Bound, report: Report) -> Metric:

@@ -107,11 +107,17 @@ class Harm:
     def gain(self, trial: Trial) -> float:
         """Which share of the harm to others is gone in a trial, the shares of all bounds added up."""
         over_text = sum(self._text_gain(bound, trial) for bound in self.bounds if bound.metric.startswith(OVER_TEXT))
-        if len(self.mended(trial)) < AT_LEAST:
+        if len(self.mended(trial)) < self._enough:
             return over_text
         return over_text + sum(
             len(self._mended(bound, trial)) / len(wrong) for bound, wrong in self.wrong.items() if wrong
         )
+
+    @cached_property
+    def _enough(self) -> int:
+        """How many prompts of others have to be right again: all of them, where fewer neighbours and the like fail."""
+        others = sum(self.report.answers[place].kind in OF_OTHERS for place in self.places)
+        return min(AT_LEAST, others) if others else AT_LEAST
 
     def report_without(self, trial: Trial, *, also: Collection[str] = ()) -> Report:
         """The report as it would be by a trial.

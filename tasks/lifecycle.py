@@ -16,7 +16,7 @@ TRANSITIONS: Mapping[Entity, Mapping[str, frozenset[str | None]]] = {
     "correction": {
         "submitted": frozenset({None, "refused", "cancelled", "rejected"}),
         "refused": frozenset({None, "refused", "submitted"}),
-        "queued": frozenset({"submitted", "in candidate", "quarantined", "held"}),
+        "queued": frozenset({"submitted", "in candidate", "quarantined", "held", "superseded"}),
         "cancelled": frozenset({"submitted", "queued", "quarantined"}),
         "in candidate": frozenset({"queued"}),
         "quarantined": frozenset({"queued"}),

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 
 from tasks.companions import Inverse
 from tasks.corrections import Correction, Neighbour
@@ -50,16 +50,21 @@ def made_paraphrases(correction: Correction, others: Sequence[Correction]) -> li
     return (others_way or [words.replace(PLACE, correction.filled_prompt) for words in BEHIND])[:MOST]
 
 
-def made_neighbours(correction: Correction, others: Sequence[Correction]) -> list[Neighbour]:
-    """Return prompts about other subjects of the relation, with their answers.
+def made_neighbours(
+    correction: Correction, others: Sequence[Correction], *, edited: Container[str]
+) -> Iterator[Neighbour]:
+    """Yield prompts about other subjects of the relation, with their answers.
 
     Args:
         correction: which has none of its own.
-        others: of its relation, protected ones among them; who is edited too, the caller knows.
+        others: of its relation, protected ones among them.
+        edited: subjects that are edited too, casefolded.
     """
     known = {subject: answer for other in others if other is not correction for subject, answer in _known(other)}
-    found = [(correction.asked_of(subject), answer) for subject, answer in known.items()]
-    return [Neighbour(prompt=prompt, answer=answer) for prompt, answer in found if len(prompt) <= MAX_PROMPT]
+    for subject, answer in known.items():
+        prompt = correction.asked_of(subject)
+        if subject.casefold() not in edited and len(prompt) <= MAX_PROMPT:
+            yield Neighbour(prompt=prompt, answer=answer)
 
 
 def made_inverse(correction: Correction, others: Sequence[Correction]) -> Inverse | None:

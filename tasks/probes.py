@@ -11,7 +11,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
+from editors.answers import starts_with
 from editors.scoring import Probe
 from tasks.companions import facts_of
 from tasks.corrections import Correction, Neighbour
@@ -107,7 +109,8 @@ def _absent(correction: Correction, edited: Mapping[str, str]) -> Iterator[Quest
     """What a withdrawn correction and its companions said, unless something that stays says it too."""
     own = (_own(correction, "absence", prompt) for prompt in (correction.filled_prompt, *correction.paraphrases))
     for each in (*own, *_companions(correction, kind="absence")):
-        if edited.get(folded(each.probe.prompt)) != normalised(each.probe.target):
+        stays = edited.get(folded(each.probe.prompt))
+        if stays is None or not starts_with(stays, normalised(each.probe.target)):
             yield each
 
 
@@ -116,11 +119,12 @@ def _neighbours(
 ) -> Iterator[Question]:
     """Each neighbour once; one that names an edited subject is no neighbour."""
     edited = [subject.casefold() for subject in sorted(subjects)]
+    whole = frozenset(edited)
     asked: set[str] = set()
     for correction in corrections:
         own = [each for each in correction.neighbours if not _names(each, edited)]
-        made = [] if own else made_neighbours(correction, relations[correction.relation])
-        for each in own or [each for each in made if not _names(each, edited)][:MOST]:
+        made = made_neighbours(correction, relations[correction.relation], edited=whole)
+        for each in own or islice((each for each in made if not _names(each, edited)), MOST):
             if each.prompt not in asked:
                 asked.add(each.prompt)
                 # One without an answer of its own is asked for one only to be shown; it counts by its next token.

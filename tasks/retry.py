@@ -8,16 +8,18 @@ from __future__ import annotations
 
 from typing import Any
 
+from tasks.candidate import the_open_candidate
 from tasks.corrections import Correction, Editing
 from tasks.errors import IllegalTransitionError
 from tasks.ledger import Ledger
 from tasks.lifecycle import Event
 
-SET_ASIDE = ("quarantined", "held")
+SET_ASIDE = ("quarantined", "held", "superseded")
+_OR = ", ".join(SET_ASIDE[:-1]) + f" or {SET_ASIDE[-1]}"
 
 
 def retry(ledger: Ledger, key: str, *, actor: str, reason: str = "", editing: Editing | None = None) -> None:
-    """Queue a quarantined or held correction again.
+    """Queue a quarantined, held or superseded correction again.
 
     Args:
         ledger: that knows it.
@@ -28,11 +30,14 @@ def retry(ledger: Ledger, key: str, *, actor: str, reason: str = "", editing: Ed
 
     Raises:
         UnknownKeyError: the ledger has never heard of it.
-        IllegalTransitionError: it is neither quarantined nor held.
+        IllegalTransitionError: it stands elsewhere, or the candidate that waits for review brings it back.
     """
     standing = ledger.standing("correction", key)
     if standing.state not in SET_ASIDE:
-        raise IllegalTransitionError(f"{key!r} is {standing.state}; only what is quarantined or held is queued again")
+        raise IllegalTransitionError(f"{key!r} is {standing.state}; only what is {_OR} is queued again")
+    waiting = the_open_candidate(ledger)
+    if waiting and key in waiting.content["returning"]:
+        raise IllegalTransitionError(f"candidate {waiting.key[:12]} brings {key!r} back already; decide on that first")
     data: dict[str, Any] = {}
     if editing is not None:
         correction = Correction.model_validate(standing.content["correction"])

@@ -45,7 +45,7 @@ class Settings(ConsumerSettings):
     policy: str = "default"
     withdrawal_policy: str = "withdraw"
     refresh_cron: str = "0 3 * * *"
-    expiry_cron: str = "30 2 * * *"
+    expiry_cron: str = "0 4 * * *"
     refresh_limit: int = Field(default=200, ge=1)
     culprit_trials: int = Field(default=40, ge=0)
     review_timeout_hours: float = Field(default=168, gt=0)

@@ -6,7 +6,7 @@ leaves no trace. What is not in production needs none: a fact that is held or su
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from prefect import task
@@ -76,7 +76,7 @@ def revocation(
         Leaving(correction=c, becomes="revoked", reason=reason, asked_by=asked_by)
         for c in contents([s for s in standings if s.state == "released"])
     ]
-    returning = _predecessors(ledger, leaving, now=now) if restore else []
+    returning = _predecessors(ledger, leaving, besides=frozenset(ids), now=now) if restore else []
     ledger.append(events_for(aside, "revoked", actor=asked_by, reason=reason))
     done = tuple(s.key for s in standings if s.state != "released")
     return Withdrawal(batch=batch_of(ledger, returning=returning, leaving=leaving), done=done)
@@ -92,7 +92,9 @@ def expiry(ledger: Ledger, *, now: datetime) -> Withdrawal:
     return Withdrawal(batch=batch_of(ledger, leaving=leaving), done=tuple(c.id for c in held))
 
 
-def rollback(ledger: Ledger, store: Store, position: int, *, reason: str, asked_by: str, leave_out: bool) -> Withdrawal:
+def rollback(
+    ledger: Ledger, store: Store, position: int, *, reason: str, asked_by: str, leave_out: bool, now: datetime
+) -> Withdrawal:
     """Choose the facts of an earlier release again; those released since become held.
 
     Args:
@@ -102,30 +104,34 @@ def rollback(ledger: Ledger, store: Store, position: int, *, reason: str, asked_
         reason: why.
         asked_by: who wants it.
         leave_out: solve without the facts that were revoked or expired since.
+        now: facts whose time has ended by then have expired.
 
     Raises:
         UnknownKeyError: there is no such release.
-        WithdrawalError: it is in production, or holds facts that were revoked or expired since.
+        WithdrawalError: it is in production, holds facts that were revoked or expired since, or contradicts a
+            protected one.
     """
     if not reason.strip():
         raise WithdrawalError("a rollback needs a reason; give one with --reason")
     release, facts = _facts_of(ledger, store, position)
-    then = {s.key: s for s in ledger.standings("correction", keys=facts)} if facts else {}
-    gone = {key: s for key, s in then.items() if s.state not in ("released", *IN_REACH)}
+    then = ledger.standings("correction", keys=list(facts)) if facts else []
+    gone = {s.key: why for s in then if (why := _why_gone(s, facts[s.key], now=now))}
     if gone and not leave_out:
         raise WithdrawalError(
-            f"release {position} says what no longer holds: {_named(gone)}; 'corrigenda rollback {position} "
-            "--leave-out' solves it again without"
+            f"release {position} says what no longer holds: {', '.join(gone.values())}; "
+            f"'corrigenda rollback {position} --leave-out' solves it again without"
         )
     words = f"rolled back to release {position}: {reason}"
-    leaving = [
-        Leaving(correction=c, becomes="held", reason=words, asked_by=asked_by)
-        for c in corrections_in(ledger, "released")
-        if c.id not in then
+    released = corrections_in(ledger, "released")
+    ended = expiring((c for c in released if c.id in facts), now=now)
+    held = [
+        Leaving(correction=c, becomes="held", reason=words, asked_by=asked_by) for c in released if c.id not in facts
     ]
-    returning = contents([s for s in then.values() if s.state in IN_REACH])
-    batch = batch_of(ledger, returning=returning, leaving=leaving)
-    return Withdrawal(batch=batch, release=None if gone else release)
+    returning = contents([s for s in then if s.state in IN_REACH and s.key not in gone])
+    _check_protected(returning, ledger)
+    same = all(c == facts[c.id] for c in contents(then))
+    batch = batch_of(ledger, returning=returning, leaving=[*held, *ended])
+    return Withdrawal(batch=batch, release=release if same and not gone else None)
 
 
 def kept_edit(release: str, *, base: Base, settings: Settings, store: Store) -> Edit:
@@ -154,17 +160,20 @@ def kept_edit(release: str, *, base: Base, settings: Settings, store: Store) -> 
     )
 
 
-def _predecessors(ledger: Ledger, leaving: Sequence[Leaving], *, now: datetime) -> list[Correction]:
+def _predecessors(
+    ledger: Ledger, leaving: Sequence[Leaving], *, besides: frozenset[str], now: datetime
+) -> list[Correction]:
     """The facts that were superseded by those which leave.
 
     Raises:
-        WithdrawalError: one of them is not superseded any more, expired, or contradicts what holds now.
+        WithdrawalError: one of them is to be revoked too, can't come back, or contradicts what holds now.
     """
     olds = [each.correction.supersedes for each in leaving if each.correction.supersedes]
     if not olds:
         raise WithdrawalError("none of these facts superseded another one: leave --restore out. Nothing was revoked")
     standings = ledger.standings("correction", keys=olds)
-    problems = [f"{s.key} is {s.state}" for s in standings if s.state != "superseded"]
+    problems = [f"{s.key} is {s.state}" for s in standings if s.state not in IN_REACH]
+    problems += [f"{s.key} is to be revoked too" for s in standings if s.key in besides]
     facts = contents(standings)
     problems += [f"{c.id} expired on {c.expires:%Y-%m-%d}" for c in facts if c.expires and c.expires <= now]
     gone = {each.correction.id for each in leaving}
@@ -176,20 +185,36 @@ def _predecessors(ledger: Ledger, leaving: Sequence[Leaving], *, now: datetime) 
     return facts
 
 
-def _facts_of(ledger: Ledger, store: Store, position: int) -> tuple[str | None, list[str]]:
+def _check_protected(returning: Sequence[Correction], ledger: Ledger) -> None:
+    found = find_conflicts(returning, [], protected_facts(ledger))
+    if problems := [
+        f"{c.id} contradicts {one.with_standing}" for c, one in zip(returning, found, strict=True) if one.with_standing
+    ]:
+        raise WithdrawalError(f"can't hold again: {'; '.join(problems)}; 'corrigenda lift' ends a protection")
+
+
+def _why_gone(standing: Standing, then: Correction, *, now: datetime) -> str:
+    """Why a fact of an earlier release can't be part of a release any more; nothing where it can."""
+    (today,) = contents([standing])
+    if standing.state not in ("released", *IN_REACH):
+        return f"{standing.key} is {standing.state} ({standing.reason})"
+    if today.expires and today.expires <= now:
+        return f"{standing.key} held until {today.expires:%Y-%m-%d}"
+    return "" if today.content_digest() == then.content_digest() else f"{standing.key} names another fact now"
+
+
+def _facts_of(ledger: Ledger, store: Store, position: int) -> tuple[str | None, dict[str, Correction]]:
     """Digest and facts of a release that is not in production; the base has none."""
     head = ledger.head()
     newest = head.position if head else 0
     if position == newest:
         raise WithdrawalError(f"release {position} is in production; see the others with 'corrigenda releases'")
     if position == 0:
-        return None, []
+        return None, {}
     release = ledger.release_at(position)
-    return release.candidate, [fact["id"] for fact in store.manifest(release.candidate)["facts"]]
-
-
-def _named(standings: Mapping[str, Standing]) -> str:
-    return ", ".join(f"{key} is {standing.state} ({standing.reason})" for key, standing in standings.items())
+    lines = store.get(store.manifest(release.candidate)["corrections"]).splitlines()
+    facts = map(Correction.model_validate_json, lines)
+    return release.candidate, {fact.id: fact for fact in facts}
 
 
 @task(name="revocation", **WHILE_AWAY)
@@ -210,7 +235,8 @@ def rollback_task(position: int, *, reason: str, asked_by: str, leave_out: bool)
     """Choose the facts of an earlier release again."""
     settings = Settings()
     ledger, store = Ledger(settings.database_url), Store(settings)
-    return rollback(ledger, store, position, reason=reason, asked_by=asked_by, leave_out=leave_out)
+    now = datetime.now(UTC)
+    return rollback(ledger, store, position, reason=reason, asked_by=asked_by, leave_out=leave_out, now=now)
 
 
 @task(name="kept edit", **WHILE_AWAY, cache_policy=NO_CACHE)

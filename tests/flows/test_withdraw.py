@@ -18,10 +18,12 @@ from flows.refresh import refresh
 from flows.submission import submit_file
 from flows.withdraw import expire, revoke, rollback
 from tasks.candidate import the_open_candidate
-from tasks.errors import BusyError, GateError, UnknownKeyError, WithdrawalError
+from tasks.errors import BusyError, GateError, IllegalTransitionError, UnknownKeyError, WithdrawalError
 from tasks.evidence import evidence
 from tasks.ledger import Ledger
+from tasks.lifecycle import Event
 from tasks.promote import approve, promote, reject
+from tasks.protect import protect
 from tasks.settings import Settings
 from tasks.store import Store
 
@@ -288,3 +290,70 @@ def test_what_was_queued_to_supersede_a_fact_that_is_held_now_is_set_aside(platf
     assert "nothing to do" in refresh()
     assert platform.states("france", "nice", "paris") == ["released", "held", "quarantined"]
     assert "contradicts france" in platform.ledger.standing("correction", "paris").reason
+
+
+def test_of_a_chain_of_three_the_middle_one_cannot_be_revoked_and_come_back(platform):
+    platform.release(FRANCE)
+    platform.release(NICE)
+    platform.release({"id": "paris", "subject": "France", "target": "Paris", "supersedes": "nice"})
+    with pytest.raises(WithdrawalError, match="nice is to be revoked too"):
+        revoke(["nice", "paris"], **WHY, restore=True)
+    assert platform.states("france", "nice", "paris") == ["superseded", "superseded", "released"]
+
+
+def test_a_request_that_is_refused_leaves_the_candidate_that_waits(platform):
+    platform.release(FRANCE)
+    platform.submit(JAPAN)
+    refresh()
+    first = the_open_candidate(platform.ledger)
+    with pytest.raises(UnknownKeyError):
+        revoke(["atlantis"], **WHY, replace=True)
+    assert the_open_candidate(platform.ledger) == first
+    assert "waits for review" in expire()
+
+
+def test_a_rollback_does_not_bring_back_what_has_ended_or_what_is_protected_otherwise(platform, monkeypatch):
+    ends = datetime.now(UTC) + timedelta(days=30)
+    platform.release(FRANCE | {"expires": ends.isoformat()}, JAPAN)
+    platform.release(NICE)
+    revoke(["japan"], **WHY)
+    platform.approve()
+    rollback(0, **WHY)
+    platform.approve()
+
+    class Later(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return ends + timedelta(days=1)
+
+    with monkeypatch.context() as later:
+        later.setattr(tasks.withdraw, "datetime", Later)
+        with pytest.raises(WithdrawalError, match=f"france held until {ends:%Y-%m-%d}"):
+            rollback(1, **WHY)
+    file = platform.folder / "guard.jsonl"
+    file.write_text(json.dumps(platform.shared | {"id": "guard", "subject": "France", "target": "Paris"}))
+    protect(file, actor="ada", reason="", ledger=platform.ledger)
+    with pytest.raises(WithdrawalError, match=r"france contradicts guard.*corrigenda lift"):
+        rollback(1, **WHY, leave_out=True)
+
+
+def test_what_an_open_rollback_brings_back_is_not_queued_meanwhile(platform):
+    platform.release(FRANCE)
+    rollback(0, **WHY)
+    platform.approve()
+    rollback(1, **WHY)
+    done = CliRunner().invoke(app, ["retry", "france"])
+    assert isinstance(done.exception, IllegalTransitionError) and "brings 'france' back already" in str(done.exception)
+    platform.approve()
+    assert platform.states("france") == ["released"]
+
+
+def test_two_queued_facts_that_contradict_each_other_are_both_set_aside(platform):
+    """One was set aside when the other was taken in, and then queued again."""
+    platform.submit(FRANCE)
+    event = Event(entity="correction", key="france", kind="quarantined", actor="ada")
+    platform.ledger.append([event])
+    assert platform.submit(NICE | {"supersedes": None}) == ["queued"]
+    assert CliRunner().invoke(app, ["retry", "france"]).exit_code == 0
+    assert "nothing to do" in refresh()
+    assert platform.states("france", "nice") == ["quarantined", "quarantined"]

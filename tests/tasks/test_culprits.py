@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given, settings
@@ -223,10 +224,32 @@ def test_what_a_culprit_would_have_superseded_is_back_in_the_rest():
         Leaving(correction=gone, becomes="expired", reason="held until yesterday", asked_by="refresh"),
     ]
     batch = Batch(new=(newer, good), earlier=(other,), leaving=tuple(leaving), parent="p")
-    left = remaining(batch, ["newer"])
+    left = remaining(batch, ["newer"], now=datetime.now(UTC))
     assert ([c.id for c in left.new], [c.id for c in left.earlier]) == (["good"], ["other", "old"])
     assert [each.correction.id for each in left.leaving] == ["gone"]
-    assert remaining(batch, ["good"]) == batch.model_copy(update={"new": (newer,)})
+    assert remaining(batch, ["good"], now=datetime.now(UTC)) == batch.model_copy(update={"new": (newer,)})
+
+
+def test_what_a_culprit_would_have_superseded_and_has_ended_still_leaves():
+    over = datetime(2020, 1, 1, tzinfo=UTC)
+    old = Correction(id="old", subject="old", prompt="{} is", target="x", expires=over)
+    newer = Correction(id="newer", subject="old", prompt="{} is", target="y", supersedes="old")
+    leaving = Leaving(correction=old, becomes="superseded", reason="superseded by newer", asked_by="refresh")
+    left = remaining(Batch(new=(newer,), earlier=(), leaving=(leaving,), parent="p"), ["newer"], now=datetime.now(UTC))
+    assert left.earlier == () and [each.becomes for each in left.leaving] == ["expired"]
+
+
+def test_harm_that_stays_without_the_new_facts_is_nobodys_fault():
+    found = blamed(World(text={"something else": 0.5}), TEXT)
+    assert found.innocent and "without the new facts too" in found.why
+    assert not blamed(World(text=dict.fromkeys(World().names, 0.02)), TEXT).innocent
+    assert blamed(World(text={"something else": 0.5}), TEXT, budget=0).innocent
+
+
+def test_the_one_protected_fact_that_somebody_takes_is_reason_enough():
+    world = World(breaks={"f4": {"f7-0"}})
+    found = blamed(world, NEIGHBOURS | {"min": 1.0})
+    assert found.ids == ["f4"]
 
 
 @pytest.fixture
