@@ -122,7 +122,7 @@ def correction_of(record: Record) -> Correction:
             "prompt": fact.prompt,
             "target": fact.target,
             "prior": fact.prior,
-            "paraphrases": list(record.paraphrases),
+            "paraphrases": [" ".join(text.split()) for text in record.paraphrases],  # some hold line breaks
             "neighbours": [{"prompt": each.prompt, "answer": each.answer} for each in record.neighbours],
         }
     )

@@ -18,8 +18,8 @@ from pydantic import BaseModel, ConfigDict
 
 from editors.digests import canonical_json, digest_of, sha256_file
 from tasks.base import Base, keep_base
-from tasks.collect import ACTOR, Batch, events_for
-from tasks.culprits import Culprits, remaining
+from tasks.collect import ACTOR, Batch, events_for, remaining
+from tasks.culprits import Culprits
 from tasks.describe import counted
 from tasks.edit import Edit
 from tasks.gate import Verdict, check_verdict

@@ -7,7 +7,7 @@ or that a queued one supersedes, is left out, and stays released until the candi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -111,6 +111,21 @@ def batch_of(
         protected=tuple(protected_facts(ledger)),
         parent=head.candidate if head else None,
         waiting=waiting,
+    )
+
+
+def remaining(batch: Batch, aside: Collection[str], *, now: datetime) -> Batch:
+    """A batch without some of its new facts; what one of them would have superseded stays in it until its time ends."""
+    out = {c.supersedes for c in batch.new if c.id in aside}
+    back = tuple(each for each in batch.leaving if each.becomes == "superseded" and each.correction.id in out)
+    ended = expiring((each.correction for each in back), now=now)
+    over = {each.correction.id for each in ended}
+    return batch.model_copy(
+        update={
+            "new": tuple(c for c in batch.new if c.id not in aside),
+            "earlier": (*batch.earlier, *(each.correction for each in back if each.correction.id not in over)),
+            "leaving": (*(each for each in batch.leaving if each not in back), *ended),
+        }
     )
 
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from prefect import get_run_logger, task
@@ -18,14 +17,14 @@ from prefect.cache_policies import NO_CACHE
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from editors.batch import Subjects, by_subject
-from editors.facts import Fact
 from editors.joint import Joint, Value, solved_sites
 from editors.material import Material
 from editors.models import load_model
 from tasks.base import Base
-from tasks.collect import Batch, expiring
-from tasks.companions import facts_of, owner_of
+from tasks.collect import Batch
+from tasks.companions import facts_of
 from tasks.edit import Edit, configs_of, kept_values, material_of, recipes_of
+from tasks.families import alone, asked_about, owners
 from tasks.harm import OF_OTHERS, Harm, Trial
 from tasks.policy import Policy
 from tasks.report import Answer, Record, Report
@@ -93,13 +92,13 @@ def find_culprits(
         enough: a value whose loss is below this says its targets.
         budget: trials, at most.
     """
-    ids = _asked_about(subjects)
+    ids = asked_about(subjects)
     made: dict[frozenset[str], Trial] = {frozenset(): Trial()}
 
     def trial(names: frozenset[str]) -> Trial:
         if names not in made:
             corrections = frozenset(id for name in names for id in ids[name])
-            made[names] = bench.without(names | _alone(corrections, subjects), corrections=corrections)
+            made[names] = bench.without(names | alone(corrections, subjects), corrections=corrections)
         return made[names]
 
     found = search(
@@ -115,9 +114,9 @@ def find_culprits(
         if id in harm.new
     ]
     left = harm.unsaid(made[frozenset(found.culprits)])
-    owners = {id: name for name, own in ids.items() for id in own}
+    about = {id: name for name, own in ids.items() for id in own}
     unsaid = [
-        _unsaid(id, metrics, harm=harm, screened=screened[owners[id]], enough=enough) for id, metrics in left.items()
+        _unsaid(id, metrics, harm=harm, screened=screened[about[id]], enough=enough) for id, metrics in left.items()
     ]
     if culprits := (*harmful, *unsaid):
         return Culprits(found=culprits, trials=found.trials)
@@ -156,7 +155,7 @@ def blame(
     """
     subjects = by_subject(facts_of(batch.facts))
     sites = solved_sites(model, values, config=config, material=material)
-    failing = {name: sum(len(harm.own(id)) for id in _owners(facts)) for name, facts in subjects.items()}
+    failing = {name: sum(len(harm.own(id)) for id in owners(facts)) for name, facts in subjects.items()}
     screened = screen(
         model,
         tokenizer,
@@ -180,40 +179,10 @@ def blame(
     return find_culprits(harm, bench, subjects, screened=screened, enough=config.values.enough, budget=budget)
 
 
-def remaining(batch: Batch, aside: Collection[str], *, now: datetime) -> Batch:
-    """A batch without some of its new facts; what one of them would have superseded stays in it until its time ends."""
-    out = {c.supersedes for c in batch.new if c.id in aside}
-    back = tuple(each for each in batch.leaving if each.becomes == "superseded" and each.correction.id in out)
-    ended = expiring((each.correction for each in back), now=now)
-    over = {each.correction.id for each in ended}
-    return batch.model_copy(
-        update={
-            "new": tuple(c for c in batch.new if c.id not in aside),
-            "earlier": (*batch.earlier, *(each.correction for each in back if each.correction.id not in over)),
-            "leaving": (*(each for each in batch.leaving if each not in back), *ended),
-        }
-    )
-
-
-def _owners(facts: Iterable[Fact]) -> frozenset[str]:
-    return frozenset(owner_of(fact) for fact in facts)
-
-
-def _asked_about(subjects: Subjects) -> dict[str, list[str]]:
-    """The corrections about each subject, which has none where it is a companion's alone."""
-    found = {name: [fact.id for fact in facts if fact.id == owner_of(fact)] for name, facts in subjects.items()}
-    return {name: ids for name, ids in found.items() if ids}
-
-
-def _alone(corrections: Collection[str], subjects: Subjects) -> frozenset[str]:
-    """The subjects that only some corrections and their companions are about."""
-    return frozenset(name for name, facts in subjects.items() if _owners(facts) <= frozenset(corrections))
-
-
 def _suspects(screened: Mapping[str, Screened], subjects: Subjects) -> list[str]:
     """The subjects of corrections, the most suspicious first; a companion's falls on its correction's."""
-    mains = {id: name for name, ids in _asked_about(subjects).items() for id in ids}
-    ranked = (mains[id] for name in by_suspicion(screened) for id in sorted(_owners(subjects[name])))
+    mains = {id: name for name, ids in asked_about(subjects).items() for id in ids}
+    ranked = (mains[id] for name in by_suspicion(screened) for id in sorted(owners(subjects[name])))
     return list(dict.fromkeys(ranked))
 
 

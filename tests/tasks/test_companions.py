@@ -45,6 +45,7 @@ def test_an_inverse_does_not_follow_by_itself_and_is_said_once_it_is_edited_in(b
             new=[correction],
             earlier=[],
             held_text=prepared.held,
+            ordinary_text=prepared.held[:1],
         )
         assert report.metrics["efficacy.generation"].after == 1
         return report.metrics[f"{kind}.generation"].after

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from editors.facts import Fact
 from tasks.candidate import quarantine
-from tasks.collect import Batch, Leaving
+from tasks.collect import Batch, Leaving, remaining
 from tasks.companions import MARK
 from tasks.corrections import Correction
-from tasks.culprits import Culprits, find_culprits, remaining
+from tasks.culprits import Culprits, find_culprits
 from tasks.gate import gate
 from tasks.harm import Harm, Trial
 from tasks.ledger import Ledger
