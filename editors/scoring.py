@@ -116,16 +116,8 @@ def score(
         InvalidFactError: a target has no token of its own.
     """
     weighed = weigh(model, tokenizer, probes, progress=progress)
-    after = [len(probe.target) for probe in probes]
-    answers = _write(
-        model,
-        tokenizer,
-        [text_row(tokenizer, probe.prompt.rstrip()) for probe in probes],
-        length=ANSWER_TOKENS,
-        after=after,
-        enough=lambda index, text: natural_stop(text, after=after[index]) is not None,
-        progress=progress,
-    )
+    rows = [text_row(tokenizer, probe.prompt.rstrip()) for probe in probes]
+    answers = _answer(model, tokenizer, probes, rows, progress=progress)
     return [
         ProbeScore(weighed=each, answer=answer, says_target=starts_with(answer, each.probe.target))
         for each, answer in zip(weighed, answers, strict=True)
@@ -241,16 +233,7 @@ def chat_answers(
         InvalidConfigError: the tokenizer has no chat template.
     """
     rows = [chat_row(tokenizer, probe.prompt.rstrip()) for probe in probes]
-    after = [len(probe.target) for probe in probes]
-    return _write(
-        model,
-        tokenizer,
-        rows,
-        length=ANSWER_TOKENS,
-        after=after,
-        enough=lambda index, text: natural_stop(text, after=after[index]) is not None,
-        progress=progress,
-    )
+    return _answer(model, tokenizer, probes, rows, progress=progress)
 
 
 def perplexity(model: PreTrainedModel, rows: Sequence[Sequence[int]]) -> Perplexity:
@@ -273,6 +256,27 @@ def perplexity_of(model: PreTrainedModel, rows: Sequence[Row]) -> Perplexity:
     expected = expect(model, rows)
     logprobs = torch.tensor([logprob for each in expected for logprob in each.logprobs], dtype=torch.float64)
     return Perplexity(value=float((-logprobs.mean()).exp()), tokens=len(logprobs))
+
+
+def _answer(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    probes: Sequence[Probe],
+    rows: Sequence[Row],
+    *,
+    progress: Progress | None,
+) -> list[str]:
+    """Return the answer to each probe behind its row, up to a natural stop that is not within the target."""
+    after = [len(probe.target) for probe in probes]
+    return _write(
+        model,
+        tokenizer,
+        rows,
+        length=ANSWER_TOKENS,
+        after=after,
+        enough=lambda index, text: natural_stop(text, after=after[index]) is not None,
+        progress=progress,
+    )
 
 
 def _write(

@@ -230,6 +230,11 @@ class Correction(Written):
         return self
 
 
+def read_corrections(lines: bytes) -> list[Correction]:
+    """Return the corrections of a candidate as they were stored, one JSON object a line."""
+    return [Correction.model_validate_json(line) for line in lines.splitlines()]
+
+
 def _digest(content: Mapping[str, Any]) -> str:
     return digest_of(to_jsonable_python({name: value for name, value in content.items() if value or name not in LATER}))
 

@@ -153,9 +153,10 @@ def blame(
         held_text: token rows for perplexity.
         budget: trials, at most.
     """
-    subjects = by_subject(facts_of(batch.facts))
+    facts = facts_of(batch.facts)
+    subjects = by_subject(facts)
     sites = solved_sites(model, values, config=config, material=material)
-    failing = {name: sum(len(harm.own(id)) for id in owners(facts)) for name, facts in subjects.items()}
+    failing = {name: sum(len(harm.own(id)) for id in owners(own)) for name, own in subjects.items()}
     screened = screen(
         model,
         tokenizer,
@@ -173,7 +174,7 @@ def blame(
         sites=sites,
         subjects=sorted(subjects),
         harm=harm,
-        facts=facts_of(batch.facts),
+        facts=facts,
         held_text=held_text,
     )
     return find_culprits(harm, bench, subjects, screened=screened, enough=config.values.enough, budget=budget)

@@ -91,7 +91,7 @@ def leaving_list(leaving: Sequence[Leaving]) -> str:
         f"{escape(each.reason)} (asked by {escape(each.asked_by)})"
         for each in leaving[:SHOWN]
     ]
-    return "## Facts that leave\n\n" + "\n".join(rows) + "\n" + _more(len(leaving))
+    return _section("Facts that leave", rows, of=len(leaving))
 
 
 def withdrawn_list(report: Report) -> str:
@@ -104,7 +104,7 @@ def withdrawn_list(report: Report) -> str:
         f"Production: *{_text(a.parent)}* Now: *{_text(a.after)}* Base: *{_text(a.before)}*"
         for a in answers[:SHOWN]
     ]
-    return "## Withdrawn facts\n\n" + "\n".join(rows) + "\n" + _more(len(answers))
+    return _section("Withdrawn facts", rows, of=len(answers))
 
 
 def answers_list(title: str, answers: Sequence[Answer]) -> str:
@@ -113,7 +113,7 @@ def answers_list(title: str, answers: Sequence[Answer]) -> str:
         f"- {_tick(a.after.generation)} **{escape(a.prompt)}** → {escape(a.target)}. {_before_and_now(a)}{_origin(a)}"
         for a in answers[:SHOWN]
     ]
-    return f"## {title}\n\n" + ("\n".join(rows) or "None.") + "\n" + _more(len(answers))
+    return _section(title, rows or ["None."], of=len(answers))
 
 
 def what_follows(report: Report) -> str:
@@ -184,6 +184,11 @@ def evidence(corrections: Sequence[Correction]) -> str:
         for c in corrections[:SHOWN]
     ]
     return "## Evidence\n\n" + "\n".join(lines) + "\n" + _more(len(corrections))
+
+
+def _section(title: str, rows: Sequence[str], *, of: int) -> str:
+    """Some rows below a heading, and how many more there are."""
+    return f"## {title}\n\n" + "\n".join(rows) + "\n" + _more(of)
 
 
 def _more(total: int) -> str:

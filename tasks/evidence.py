@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from prefect import task
 
 from tasks.collect import Leaving, contents
-from tasks.corrections import Correction
+from tasks.corrections import read_corrections
 from tasks.describe import review_text
 from tasks.gate import Verdict
 from tasks.ledger import Ledger
@@ -26,7 +26,7 @@ def evidence(candidate: str, *, settings: Settings, store: Store, ledger: Ledger
     report = report_in(stored, of=f"candidate {candidate[:12]}")
     names = [each["id"] for each in manifest["leaving"]]
     left = {c.id: c for c in contents(ledger.standings("correction", keys=names))} if names else {}
-    facts = [Correction.model_validate_json(line) for line in store.get(manifest["corrections"]).splitlines()]
+    facts = read_corrections(store.get(manifest["corrections"]))
     return review_text(
         candidate=candidate,
         version=standing.content["version"],

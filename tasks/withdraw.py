@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict
 from tasks.base import Base
 from tasks.collect import Batch, Leaving, batch_of, contents, corrections_in, events_for, expiring, protected_facts
 from tasks.conflicts import find_conflicts
-from tasks.corrections import Correction
+from tasks.corrections import Correction, read_corrections
 from tasks.edit import Edit
 from tasks.errors import WithdrawalError
 from tasks.ledger import Ledger
@@ -212,8 +212,7 @@ def _facts_of(ledger: Ledger, store: Store, position: int) -> tuple[str | None, 
     if position == 0:
         return None, {}
     release = ledger.release_at(position)
-    lines = store.get(store.manifest(release.candidate)["corrections"]).splitlines()
-    facts = map(Correction.model_validate_json, lines)
+    facts = read_corrections(store.get(store.manifest(release.candidate)["corrections"]))
     return release.candidate, {fact.id: fact for fact in facts}
 
 

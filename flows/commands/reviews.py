@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
-from flows.commands.terminal import console, open_ledger, read_settings
+from flows.commands.terminal import console, open_ledger, read_settings, tell_outcome
 
 app = typer.Typer()
 review_app = typer.Typer(help="See and answer the reviews that wait for a person.", invoke_without_command=True)
@@ -22,10 +21,7 @@ def refresh(
     """Edit the queued corrections in, evaluate, gate, and ask for review; what the schedule does, now."""
     from flows.operate import run_refresh
 
-    state = run_refresh(console, replace=replace)
-    console.print(escape(state.message or str(state.name)))
-    if not state.is_completed():
-        raise typer.Exit(1)
+    tell_outcome(run_refresh(console, replace=replace))
 
 
 @review_app.callback()
@@ -85,7 +81,5 @@ def reject(
 def _decide(candidate: str, *, decision: str, reviewer: str, comment: str) -> None:
     from flows.operate import decide
 
-    state = decide(console, candidate, decision=decision, reviewer=reviewer, comment=comment, ledger=open_ledger())
-    console.print(escape(state.message or str(state.name)))
-    if not state.is_completed():
-        raise typer.Exit(1)
+    ledger = open_ledger()
+    tell_outcome(decide(console, candidate, decision=decision, reviewer=reviewer, comment=comment, ledger=ledger))

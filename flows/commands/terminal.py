@@ -5,15 +5,25 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import typer
 from rich.console import Console
 from rich.markup import escape
 
 if TYPE_CHECKING:
+    from prefect.states import State
+
     from tasks.ledger import Ledger
     from tasks.settings import Settings
     from tasks.tables import Standing
 
 console = Console()
+
+
+def tell_outcome(state: State) -> None:
+    """Print how a run ended or where it waits; exit with 1 unless it completed."""
+    console.print(escape(state.message or str(state.name)))
+    if not state.is_completed():
+        raise typer.Exit(1)
 
 
 def say(line: str) -> None:

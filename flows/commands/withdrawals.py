@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
-from flows.commands.terminal import console, read_settings
+from flows.commands.terminal import console, read_settings, tell_outcome
 
 app = typer.Typer()
 
@@ -56,7 +55,4 @@ def rollback(
 def _run(flow: str, **parameters: object) -> None:
     from flows.operate import run_deployed
 
-    state = run_deployed(flow, console, **parameters)
-    console.print(escape(state.message or str(state.name)))
-    if not state.is_completed():
-        raise typer.Exit(1)
+    tell_outcome(run_deployed(flow, console, **parameters))
