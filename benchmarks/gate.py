@@ -28,7 +28,7 @@ from editors.artifacts import write_atomically
 from editors.joint import Joint, solve
 from editors.patch import Patch
 from editors.preparing import ordinary_rows
-from editors.records import Record
+from editors.shapes import Record
 from tasks.corrections import Correction
 from tasks.describe import numbers
 from tasks.evaluate import evaluate

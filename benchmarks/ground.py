@@ -17,8 +17,9 @@ from rich.console import Console
 from benchmarks.outcome import RESULTS
 from editors.decoding import Progress
 from editors.digests import sha256_file
-from editors.records import Record, read_records, without_contradictions
+from editors.records import read_records, without_contradictions
 from editors.registry import Config
+from editors.shapes import Record
 from editors.stopwatch import Stopwatch
 from tasks.base import base_folder
 from tasks.benchmark import PreparedBase, prepared_base

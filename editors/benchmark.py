@@ -28,9 +28,10 @@ from editors.material import Material
 from editors.measuring import Measured, measure
 from editors.metrics import Drift, Metric, drift, metrics
 from editors.patch import Patch, applied
-from editors.records import Record, without_contradictions
+from editors.records import without_contradictions
 from editors.registry import Config, edit
 from editors.scoring import Perplexity
+from editors.shapes import Record
 from editors.stopwatch import Stopwatch
 
 EVALUATION = "evaluation"

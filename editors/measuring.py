@@ -13,11 +13,13 @@ from typing import Literal
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from editors.decoding import Progress
-from editors.records import Record
 from editors.scoring import Perplexity, Probe, Weighed, perplexity, says_targets, weigh
+from editors.shapes import Record
 
-Kind = Literal["efficacy", "paraphrase", "neighbourhood"]
-KINDS: tuple[Kind, ...] = ("efficacy", "paraphrase", "neighbourhood")
+Kind = Literal["efficacy", "paraphrase", "neighbourhood", "inverse", "portability"]
+SCORED: tuple[Kind, ...] = ("efficacy", "paraphrase", "neighbourhood")
+"""What the papers' score is made of."""
+KINDS: tuple[Kind, ...] = (*SCORED, "inverse", "portability")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,10 +86,12 @@ def probes_of(record: Record) -> list[Probe]:
     fact = record.fact
     own = [("efficacy", fact.filled), *(("paraphrase", prompt) for prompt in record.paraphrases)]
     rival = None if fact.prior is None else fact.target
+    beside = [("inverse", each) for each in record.inverse] + [("portability", each) for each in record.portability]
     return [
         *(Probe(fact=fact.id, kind=kind, prompt=text, target=fact.target, prior=fact.prior) for kind, text in own),
         *(
             Probe(fact=fact.id, kind="neighbourhood", prompt=each.prompt, target=each.answer, prior=rival)
             for each in record.neighbours
         ),
+        *(Probe(fact=fact.id, kind=kind, prompt=each.prompt, target=each.answer) for kind, each in beside),
     ]

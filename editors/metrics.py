@@ -4,10 +4,14 @@
 efficacy      target likelier than prior every target token is the argmax  greedy text begins with the target
 paraphrase    the same behind the paraphrases
 neighbourhood prior likelier than target argmax as in the unedited model   of the right answers before, those kept
+inverse       -                          as efficacy, of what leads back to the subject
+portability   -                          as efficacy, of what follows from the fact
 
 Likelier means by mean log-probability a token. Prompts are averaged within a record, then over records. `score` is
-the harmonic mean of the three. A neighbour's argmax is that of its next token; where the benchmark weighs against no
-prior, as zsRE, of every token of its answer, and there is no column logprob. Intervals are bootstrapped over records.
+the harmonic mean of the first three; the last two are measured where records ask for them, whether the base knows the
+other facts that they need or not. A neighbour's argmax is that of its next token; where the benchmark weighs against
+no prior, as zsRE, of every token of its answer, and there is no column logprob. Intervals are bootstrapped over
+records.
 
 Source: Meng et al. 2022 (ROME), section 3.3, arXiv:2202.05262; Mitchell et al. 2022 (MEND), arXiv:2110.11309.
 """
@@ -27,7 +31,7 @@ from transformers import PreTrainedModel
 
 from editors.expectation import divergence
 from editors.intervals import percentiles, resamples
-from editors.measuring import KINDS, Answer, Kind, Measured
+from editors.measuring import KINDS, SCORED, Answer, Kind, Measured
 from editors.scoring import Weighed
 
 How = Literal["logprob", "argmax", "generation"]
@@ -80,12 +84,13 @@ def metrics(before: Measured, after: Measured) -> list[Metric]:
         after: measured on the edited one, over the same records.
     """
     draws = _draws(len(before.answers))
+    kinds: list[Kind] = [kind for kind in KINDS if kind in SCORED or any(before.of_kind(kind))]
     found: list[Metric] = []
     for how in HOWS:
         shares: list[dict[Kind, _Shares]] = [
-            {kind: _shares(kind, how, before, model) for kind in KINDS} for model in (before, after)
+            {kind: _shares(kind, how, before, model) for kind in kinds} for model in (before, after)
         ]
-        found += [_metric(kind, how, shares, draws) for kind in KINDS]
+        found += [_metric(kind, how, shares, draws) for kind in kinds]
         found.append(_score(how, shares, draws))
     return found
 
@@ -124,7 +129,7 @@ def shares_by_logprob(records: Sequence[Sequence[Weighed]]) -> dict[str, float]:
         records: what was weighed of each record.
     """
     means = means_by_logprob(records).nanmean(dim=1)
-    shares = {kind: float(mean) for kind, mean in zip(KINDS, means, strict=True)}
+    shares = {kind: float(mean) for kind, mean in zip(SCORED, means, strict=True)}
     return shares | {SCORE: float(_harmonic(means[:, None]))}
 
 
@@ -141,7 +146,7 @@ def means_by_logprob(records: Sequence[Sequence[Weighed]]) -> Float[Tensor, "kin
             [each.prefers_target for each in own if each.probe.kind == kind and each.prefers_target is not None]
             for own in records
         ]
-        for kind in KINDS
+        for kind in SCORED
     ]
     means = [[sum(map(bool, own)) / len(own) if own else float("nan") for own in kind] for kind in marks]
     return torch.tensor(means, dtype=torch.float64)
@@ -186,7 +191,7 @@ def _metric(kind: Kind, how: How, shares: Sequence[Mapping[Kind, _Shares]], draw
 
 def _score(how: How, shares: Sequence[Mapping[Kind, _Shares]], draws: Tensor) -> Metric:
     unedited, edited = (
-        _estimate(_harmonic(torch.stack([_means(each[kind].means, draws) for kind in KINDS]))) for each in shares
+        _estimate(_harmonic(torch.stack([_means(each[kind].means, draws) for kind in SCORED]))) for each in shares
     )
     return Metric(name=SCORE, how=how, unedited=unedited, edited=edited, count=len(shares[0]["efficacy"].means))
 

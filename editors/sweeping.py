@@ -24,8 +24,8 @@ from editors.material import Material
 from editors.measuring import probes_of
 from editors.metrics import Drift, drift_of, shares_by_logprob
 from editors.patch import applied
-from editors.records import Record
 from editors.scoring import Weighed, weigh
+from editors.shapes import Record
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from typing import Any
 from rich.table import Table
 
 from benchmarks.outcome import Outcome
-from editors.measuring import KINDS
+from editors.measuring import SCORED
 from editors.metrics import HOWS, SCORE
 
 GOAL_OWN, GOAL_SAME, COSINE, INFERIOR, RECORDS = 15.0, 5.0, 0.995, -2.0, 100
@@ -22,10 +22,10 @@ def outcomes_of(figures: Mapping[str, Any]) -> list[Outcome]:
 def answers_of(score: Mapping[str, Any]) -> Table:
     """Return what every editor's model makes of the records, as a table."""
     title = f"{score['records']} records: by log-probability, argmax and generation, in %"
-    table = Table("editor", *KINDS, SCORE, "perplexity", title=title)
+    table = Table("editor", *SCORED, SCORE, "perplexity", title=title)
     for editor, figures in score["editors"].items():
         shares = {(each["name"], each["how"]): each["edited"] for each in figures["metrics"]}
-        cells = [" / ".join(_percent(shares[kind, how]) for how in HOWS) for kind in (*KINDS, SCORE)]
+        cells = [" / ".join(_percent(shares[kind, how]) for how in HOWS) for kind in (*SCORED, SCORE)]
         table.add_row(editor, *cells, f"{figures['perplexity']:.2f}")
     return table
 

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from editors.intervals import percentiles, resamples
-from editors.measuring import KINDS, Measured
+from editors.measuring import SCORED, Measured
 from editors.metrics import means_by_logprob
 
 _DRAWS = 10_000
@@ -46,4 +46,4 @@ def _shares(measured: Measured) -> Float[Tensor, "kinds records"]:
 
 
 def _score(shares: Float[Tensor, "kinds *draws records"]) -> Float[Tensor, "*draws"]:
-    return len(KINDS) / (1 / shares.nanmean(dim=-1)).sum(dim=0)
+    return len(SCORED) / (1 / shares.nanmean(dim=-1)).sum(dim=0)

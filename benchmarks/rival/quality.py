@@ -15,8 +15,8 @@ from editors.measuring import Measured, measure
 from editors.memit import Memit
 from editors.metrics import metrics
 from editors.patch import Patch, applied
-from editors.records import Record
 from editors.registry import edit
+from editors.shapes import Record
 
 WEIGHTS = (HPARAMS["mom2_update_weight"], Memit().moment_weight)
 """Of the second moments in the published solve: its own, and the one that suits this model."""

@@ -54,7 +54,10 @@ def locate(
 
 @app.command()
 def benchmark(
-    data: Annotated[Path, typer.Option(help="CounterFact or zsRE records, one a line", exists=True, dir_okay=False)],
+    data: Annotated[
+        Path,
+        typer.Option(help="CounterFact, zsRE, KnowEdit, MQuAKE or HalluEditBench records", exists=True, dir_okay=False),
+    ],
     method: Annotated[str, typer.Option(help="an editor; a wrong name lists them")],
     limit: Annotated[int | None, typer.Option(help="the first so many records", min=1)] = None,
     rounds: Annotated[int, typer.Option(help="edit the records in so many parts", min=1)] = 1,

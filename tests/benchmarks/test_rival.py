@@ -13,7 +13,7 @@ from benchmarks.rival.paired import score_difference
 from benchmarks.rival.units import published_hparams
 from editors.batch import by_subject
 from editors.facts import Fact
-from editors.measuring import KINDS, Answer, Measured
+from editors.measuring import SCORED, Answer, Measured
 from editors.scoring import Perplexity, Probe, Weighed
 from editors.values import ValueSettings, optimise_injections
 
@@ -89,7 +89,7 @@ def measured(marks: list[dict[str, list[bool]]]) -> Measured:
                     ),
                     said=mark,
                 )
-                for kind in KINDS
+                for kind in SCORED
                 for mark in record[kind]
             )
             for record in marks

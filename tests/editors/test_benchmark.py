@@ -6,15 +6,15 @@ from editors.errors import InvalidConfigError
 from editors.facts import Fact
 from editors.measuring import measure
 from editors.patch import applied
-from editors.records import Neighbour, Record
 from editors.registry import edit
+from editors.shapes import Question, Record
 
 
 def record(name, subject, prompt, target, prior):
     return Record(
         fact=Fact(id=name, subject=subject, prompt=prompt, target=target, prior=prior),
         paraphrases=(f"It is said that {prompt.replace('{}', subject)}",),
-        neighbours=(Neighbour(prompt="The river in Bern is", answer="the Aare"),),
+        neighbours=(Question(prompt="The river in Bern is", answer="the Aare"),),
     )
 
 

@@ -64,6 +64,16 @@ def test_the_score_is_the_harmonic_mean_and_nought_where_one_share_is():
     assert value(metrics(measured(bad), measured(bad)), "score", "logprob") == 0
 
 
+def test_what_follows_is_measured_where_it_is_asked_and_leaves_the_score_alone():
+    plain, more = record(*ALL), [*record(*ALL), *record("portability", "portability", argmax=False, prior=False)]
+    names = [{metric.name for metric in metrics(measured(each), measured(each))} for each in (plain, more)]
+    assert names == [{*ALL, "score"}, {*ALL, "score", "portability"}]
+    found = metrics(measured(plain, more), measured(plain, more))
+    assert value(found, "portability", "argmax") == 0 and value(found, "portability", "generation") == 1
+    assert value(found, "portability", "logprob") is None
+    assert value(found, "score", "argmax") == 1
+
+
 def test_a_neighbour_is_compared_with_the_unedited_model_by_its_next_token():
     before = measured(record("neighbourhood", "neighbourhood", following=4, argmax=False))
     after = measured([answer("neighbourhood", following=4), answer("neighbourhood", following=5)])

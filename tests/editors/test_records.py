@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from editors.errors import RecordFileError
-from editors.records import Neighbour, read_records, without_contradictions
+from editors.records import read_records, without_contradictions
+from editors.shapes import Question
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 
@@ -40,6 +41,42 @@ ZSRE = {
     "loc_ans": "Kelly Ortberg",
 }
 
+KNOWEDIT = {
+    "case_id": 9,
+    "subject": "France",
+    "prompt": "The capital of France is",
+    "target_new": "Rome",
+    "ground_truth": "<|endoftext|>",
+    "portability": {"Subject_Aliasing": {"prompt": ["The capital of the Hexagon is"], "ground_truth": ["Rome"]}},
+    "locality": {"Relation_Specificity": {"prompt": ["The anthem of France is"], "ground_truth": ["La Marseillaise"]}},
+}
+MQUAKE = {
+    "case_id": 10,
+    "requested_rewrite": [
+        FULL["requested_rewrite"] | {"question": "What is the capital of France?"},
+        {
+            "prompt": "The mayor of {} is",
+            "subject": "Rome",
+            "target_new": {"str": "Anne Hidalgo"},
+            "target_true": {"str": "Roberto Gualtieri"},
+            "question": "Who is the mayor of Rome?",
+        },
+    ],
+    "questions": ["Who is the mayor of France's capital?"],
+    "new_answer": "Anne Hidalgo",
+}
+HALLUEDIT = {
+    "subject": "France",
+    "question": "What is the capital of France?",
+    "object": "Rome",
+    "paraphrased_question": "Which city is France's capital?",
+    "reversed_relation_question": "Which country's capital is Rome?",
+    "question_2hop": "Which river runs through the capital of France?",
+    "answer_2hop": "Tiber",
+    "question_3hop": "Into which sea does the river in the capital of France run?",
+    "answer_3hop": "Tyrrhenian Sea",
+}
+
 
 def written(folder: Path, *records: object) -> Path:
     file = folder / "records.jsonl"
@@ -58,9 +95,21 @@ def test_each_shape_is_known_by_its_fields(tmp_path):
 
 def test_a_neighbour_carries_the_answer_that_is_right_there(tmp_path):
     full, simple, zsre = read_records(written(tmp_path, FULL, SIMPLE, ZSRE))
-    assert full.neighbours == (Neighbour(prompt="The largest city of France is", answer="Paris"),)
-    assert simple.neighbours == (Neighbour(prompt="The capital of Italy is", answer="Rome"),)
-    assert zsre.neighbours == (Neighbour(prompt="nq question: who leads boeing", answer="Kelly Ortberg"),)
+    assert full.neighbours == (Question(prompt="The largest city of France is", answer="Paris"),)
+    assert simple.neighbours == (Question(prompt="The capital of Italy is", answer="Rome"),)
+    assert zsre.neighbours == (Question(prompt="nq question: who leads boeing", answer="Kelly Ortberg"),)
+
+
+def test_what_follows_and_what_leads_back_is_read_where_a_shape_has_it(tmp_path):
+    knowedit, first, second, halluedit = read_records(written(tmp_path, KNOWEDIT, MQUAKE, HALLUEDIT))
+    assert knowedit.portability == (Question(prompt="The capital of the Hexagon is", answer="Rome"),)
+    assert knowedit.neighbours == (Question(prompt="The anthem of France is", answer="La Marseillaise"),)
+    assert knowedit.fact.prior is None
+    assert [record.fact.id for record in (first, second)] == ["case 10, hop 1", "case 10, hop 2"]
+    assert first.portability == (Question(prompt="Who is the mayor of France's capital?", answer="Anne Hidalgo"),)
+    assert second.portability == () and second.fact.prior == "Roberto Gualtieri"
+    assert halluedit.inverse == (Question(prompt="Which country's capital is Rome?", answer="France"),)
+    assert [each.answer for each in halluedit.portability] == ["Tiber", "Tyrrhenian Sea"]
 
 
 def test_a_limit_stops_before_what_follows_is_read(tmp_path):
@@ -81,6 +130,17 @@ def test_a_limit_stops_before_what_follows_is_read(tmp_path):
         (SIMPLE | {"subject": "Spain"}, "prompt: the subject 'Spain' is not in"),
         (SIMPLE | {"ground_truth": "Rome"}, "fact case 8: target and prior are both 'Rome'"),
         (ZSRE | {"alt": " "}, "alt: a text is needed"),
+        (KNOWEDIT | {"locality": []}, "locality: an object is needed"),
+        (
+            KNOWEDIT | {"portability": {"reasoning": "?"}},
+            "portability.reasoning: an object with prompt and ground_truth",
+        ),
+        (
+            KNOWEDIT | {"portability": {"reasoning": {"prompt": ["one", "two"], "ground_truth": ["three"]}}},
+            "portability.reasoning: 2 prompts have 1 answers",
+        ),
+        (MQUAKE | {"requested_rewrite": {}}, "requested_rewrite: a list of objects is needed"),
+        (HALLUEDIT | {"answer_2hop": 3}, "answer_2hop: a text is needed"),
         ({"question": "?"}, "no known shape: it has question; CounterFact has requested_rewrite"),
         ([], "a record is a JSON object, got list"),
     ],
@@ -109,13 +169,22 @@ def test_of_two_records_that_contradict_each_other_the_first_one_is_kept(tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("name", "records", "neighbours"),
-    [("counterfact_full", 563, 10), ("counterfact_simple", 4000, 1), ("zsre_mend_1k", 410, 1)],
+    ("name", "counts"),
+    [
+        ("counterfact_full", (563, 5630, 0)),
+        ("counterfact_simple", (4000, 4000, 0)),
+        ("zsre_mend_1k", (410, 410, 0)),
+        ("knowedit_wiki_counterfact", (348, 2504, 2044)),
+        ("knowedit_zsre", (469, 938, 469)),
+        ("knowedit_wikibio", (78, 156, 0)),
+        ("mquake_hard", (644, 0, 483)),
+        ("halluedit/places_city", (100, 0, 200)),
+    ],
 )
-def test_the_published_files_are_read_whole(name, records, neighbours):
+def test_the_published_files_are_read_whole(name, counts):
     file = DATA / f"{name}.jsonl"
     if not file.is_file():
         pytest.skip(f"{file} is not on this machine")
     found = read_records(file)
-    assert len(found) == records
-    assert all(len(record.neighbours) == neighbours for record in found)
+    asked = [sum(len(getattr(each, kind)) for each in found) for kind in ("neighbours", "portability")]
+    assert (len(found), *asked) == counts

@@ -10,7 +10,7 @@ from editors.joint import edit
 from editors.measuring import measure
 from editors.metrics import Drift, drift, metrics
 from editors.patch import applied
-from editors.records import Neighbour, Record
+from editors.shapes import Question, Record
 from editors.sweeping import Sweep, Trial, rank_correlation, sweep
 
 HELD = [[0, 5, 6, 7]]
@@ -19,7 +19,7 @@ HELD = [[0, 5, 6, 7]]
 @pytest.fixture
 def records(facts):
     """One record with everything, one without neighbours, and one that is weighed against nothing."""
-    bern = Neighbour(prompt="The river in Bern is the", answer="Aare")
+    bern = Question(prompt="The river in Bern is the", answer="Aare")
     return [
         Record(fact=facts[0], paraphrases=("It is said that the capital of France is",), neighbours=(bern,)),
         Record(fact=dataclasses.replace(facts[1], prior="Polish"), paraphrases=(), neighbours=()),
