@@ -10,11 +10,11 @@ import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
+from flows.trust import enrol_all_first
 from infra.settings import StackSettings
 from infra.stack import Stack, start
 from tasks.ledger import Ledger
-from tasks.people import enrol_first, enrol_review_service
-from tasks.roots import PRIVATE, root_key
+from tasks.roots import PRIVATE
 from tasks.settings import Settings
 
 
@@ -34,9 +34,5 @@ def prepare(stack: Stack, *, report: Callable[[str], None]) -> None:
     promoter = tomllib.loads((stack.home / "credentials" / "promoter.toml").read_text(encoding="utf-8"))
     own = {"home": stack.home, "trust": stack.home / "trust", "root_fingerprint": stack.root_fingerprint, **promoter}
     settings = Settings.model_validate(own)
-    if not (settings.trust_folder / PRIVATE).is_file():
-        return
-    root = root_key(settings.trust_folder)
-    enrol_review_service(root, ledger=ledger, settings=settings)
-    if first := enrol_first(settings.submitter, root=root, ledger=ledger, settings=settings):
-        report(f"{first.identity.name} is enrolled as {', '.join(first.identity.roles)}; the key is {first.key_file}")
+    if (settings.trust_folder / PRIVATE).is_file():
+        enrol_all_first(ledger, settings, report=report)

@@ -14,7 +14,7 @@ from editors.envelopes import claimed, sign, statement, subject_of, verify
 from editors.errors import ForgedError
 from editors.identities import Identity, Role, normalised
 from tasks.errors import IdentityError
-from tasks.people import sign_as
+from tasks.own_keys import sign_as
 from tasks.settings import Settings
 
 ACT = "urn:corrigenda:act:v1"

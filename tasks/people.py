@@ -6,21 +6,25 @@ they may write into the database. A certificate from before a revocation brings 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pyotp
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from editors.envelopes import key_of, load_key, new_key, public_key, save_key
+from editors.digests import sha256_bytes
+from editors.envelopes import key_of, new_key, public_key, save_key
 from editors.errors import UntrustedError
 from editors.identities import Identity, Role, certify, check_name, identity_of, normalised
 from editors.receipts import REVIEW_SERVICE
+from tasks.acts import check_act, sign_act
 from tasks.errors import IdentityError
 from tasks.ledger import Ledger
 from tasks.lifecycle import Event
+from tasks.own_keys import key_folder_file
 from tasks.sealing import seal, sealing_public, unseal
 from tasks.settings import Settings
 
@@ -53,11 +57,6 @@ class Enrolled:
         return pyotp.TOTP(self.secret).provisioning_uri(name=self.identity.name, issuer_name=ISSUER)
 
 
-def own_key_file(name: str, settings: Settings) -> Path:
-    """Where a person's own key is: in the trust folder, unless the settings name another file."""
-    return settings.key_file or settings.trust_folder / "people" / f"{normalised(name)}.pem"
-
-
 def enrol(
     name: str,
     *,
@@ -84,7 +83,7 @@ def enrol(
     """
     check_name(name)
     known = identities(ledger, settings)
-    _check_enrolment(name, by=by, known=known, ledger=ledger)
+    _check_enrolment(name, by=by, known=known)
     service = known.get(REVIEW_SERVICE)
     if service is None:
         raise IdentityError(
@@ -102,10 +101,11 @@ def enrol(
         at=_now(),
         sealed_secret=seal(secret, public=service.sealing_key, name=normalised(name)) if secret else "",
     )
-    file = settings.trust_folder / "people" / f"{identity.key}.pem"
+    asked = _signed("enrol", identity.key, by=by, known=known, settings=settings)
+    file = key_folder_file(name, settings)
     save_key(key, file)
     try:
-        _record(identity, root, ledger)
+        _record(identity, root, ledger, asked=asked)
     except BaseException:
         file.unlink()
         raise
@@ -152,14 +152,15 @@ def revoke_identity(name: str, *, by: str, reason: str, ledger: Ledger, settings
     """End what somebody may do; what they decided and what nobody has carried out yet counts no more.
 
     Raises:
-        IdentityError: they are not enrolled, or who asks is no administrator.
+        IdentityError: they are not enrolled, or who asks is not, or has no key here.
+        RoleError: who asks is no administrator.
     """
     known = identities(ledger, settings)
     if normalised(name) not in known:
         raise IdentityError(f"{name!r} is not enrolled; see 'corrigenda people list'")
-    _check_administrator(by, known)
     key = normalised(name)
-    ledger.append([Event(entity="identity", key=key, kind="revoked", actor=by, reason=reason)])
+    data = _signed("revoke", key, by=by, known=known, settings=settings)
+    ledger.append([Event(entity="identity", key=key, kind="revoked", actor=by, reason=reason, data=data)])
 
 
 def identities(ledger: Ledger, settings: Settings, *, as_of: datetime | None = None) -> dict[str, Identity]:
@@ -192,22 +193,6 @@ def secret_of(identity: Identity, settings: Settings) -> str:
     return unseal(identity.sealed_secret, pem=settings.sealing_key.get_secret_value(), name=identity.key)
 
 
-def sign_as(name: str, settings: Settings) -> Ed25519PrivateKey:
-    """A person's own key.
-
-    Raises:
-        IdentityError: it is not on this machine.
-        KeyFileError: it can't be read.
-    """
-    file = own_key_file(name, settings)
-    if not file.is_file():
-        raise IdentityError(
-            f"{name!r} has no key at {file}; an administrator enrols you with 'corrigenda people add {name} "
-            "--role requester', or set CORRIGENDA_KEY_FILE to where yours is, and CORRIGENDA_SUBMITTER to your name"
-        )
-    return load_key(file)
-
-
 def service_key(settings: Settings) -> Ed25519PrivateKey:
     """The key of the review service.
 
@@ -236,7 +221,7 @@ def known_as(name: str, role: Role, *, ledger: Ledger, settings: Settings) -> Id
     return identity
 
 
-def _check_enrolment(name: str, *, by: str, known: dict[str, Identity], ledger: Ledger) -> None:
+def _check_enrolment(name: str, *, by: str, known: Mapping[str, Identity]) -> None:
     key = normalised(name)
     if key in RESERVED:
         raise IdentityError(f"{name!r} is what the ledger calls a part of the platform; choose another name")
@@ -244,21 +229,29 @@ def _check_enrolment(name: str, *, by: str, known: dict[str, Identity], ledger: 
         raise IdentityError(f"{name!r} is enrolled already, as {known[key].name!r}; revoke that first")
     if normalised(by) == key:
         raise IdentityError(f"{by} can't enrol themselves; another administrator does it")
-    if by != ROOT:
-        _check_administrator(by, known)
-    elif any("administrator" in each.roles for each in known.values()):
+    if by == ROOT and any("administrator" in each.roles for each in known.values()):
         raise IdentityError("there is an administrator, who enrols people under their own name")
 
 
-def _check_administrator(name: str, known: dict[str, Identity]) -> None:
-    identity = known.get(normalised(name))
-    if identity is None:
-        raise IdentityError(f"{name!r} is not enrolled, so not an administrator; see 'corrigenda people list'")
-    identity.may("administrator")
+def _signed(
+    verb: str, key: str, *, by: str, known: Mapping[str, Identity], settings: Settings
+) -> dict[str, Mapping[str, Any]]:
+    """An administrator's signature for what they ask; whoever enrols the first one has only the root's."""
+    if by == ROOT:
+        return {}
+    about = {key: sha256_bytes(key.encode())}
+    if normalised(by) not in known:
+        raise IdentityError(f"{by!r} is not enrolled, so not an administrator; see 'corrigenda people list'")
+    known[normalised(by)].may("administrator")
+    act = sign_act(verb, by=by, about=about, settings=settings)
+    check_act(act, verb, about=about, role="administrator", identities=known)
+    return {"act": act}
 
 
-def _record(identity: Identity, root: Ed25519PrivateKey, ledger: Ledger) -> None:
-    data = {"certificate": certify(identity, root)}
+def _record(
+    identity: Identity, root: Ed25519PrivateKey, ledger: Ledger, *, asked: Mapping[str, Any] | None = None
+) -> None:
+    data = {"certificate": certify(identity, root), **(asked or {})}
     ledger.append([Event(entity="identity", key=identity.key, kind="enrolled", actor=identity.enrolled_by, data=data)])
 
 

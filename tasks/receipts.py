@@ -25,7 +25,8 @@ from editors.receipts import (
 )
 from tasks.ledger import Ledger
 from tasks.lifecycle import Event
-from tasks.people import identities, known_as, service_key, sign_as
+from tasks.own_keys import sign_as
+from tasks.people import identities, known_as, service_key
 from tasks.policy import policy_of
 from tasks.retries import WHILE_AWAY
 from tasks.settings import Settings

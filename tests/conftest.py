@@ -181,12 +181,15 @@ class Trusted:
 
 
 @pytest.fixture
-def trusted(stack: Stack, ledger: Ledger, ledger_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Trusted:
+def trusted(stack: Stack, ledger_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Trusted:
     """Trust in the test's own ledger: `ada`, administrator, requester and protector, and `grace`, reviewer."""
+    from tasks.ledger import Ledger
     from tasks.people import ROOT as ROOT_KEY
     from tasks.people import enrol_review_service
     from tasks.roots import root_key
 
+    ledger = Ledger(ledger_url)
+    ledger.migrate()
     monkeypatch.setenv("CORRIGENDA_DATABASE_URL", ledger_url)
     trusted = Trusted(stack, ledger, tmp_path / "trust")
     for name, value in trusted.environment.items():

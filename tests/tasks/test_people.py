@@ -14,7 +14,8 @@ from editors.errors import KeyFileError, RoleError, UnclearNameError
 from editors.identities import Identity, certify
 from tasks.errors import IdentityError
 from tasks.lifecycle import Event
-from tasks.people import enrol_review_service, identities, known_as, revoke_identity, secret_of, sign_as
+from tasks.own_keys import sign_as
+from tasks.people import enrol_review_service, identities, known_as, revoke_identity, secret_of
 from tasks.roots import make_root, pinned_root, root_key
 from tasks.sealing import service_keys
 from tasks.settings import Settings

@@ -18,7 +18,8 @@ from tasks.candidate import DECIDED, replace_candidate
 from tasks.collect import events_for
 from tasks.errors import IdentityError, IllegalTransitionError, StoreError
 from tasks.lifecycle import Event
-from tasks.people import revoke_identity, service_key, sign_as
+from tasks.own_keys import sign_as
+from tasks.people import revoke_identity, service_key
 from tasks.promote import approve, promote
 from tasks.receipts import approvals_of, give_receipt, receipt_event
 from tasks.settings import Settings, acting_as
