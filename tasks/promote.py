@@ -1,8 +1,9 @@
-"""Promote or reject: a reviewer's decision takes effect.
+"""Promote or reject: the decision of reviewers takes effect.
 
-The decision and the release row are one transaction, a compare-and-swap on the parent: that is the commit. The release
-record in the object store and the alias in MLflow are written from that row, so a second run after a crash writes the
-same again, and nobody is asked twice.
+What lets a candidate through are their receipts, checked here, whatever brought us here. The decision and the release
+row are one transaction, a compare-and-swap on the parent: that is the commit. The release record in the object store
+and the alias in MLflow are written from that row, so a second run after a crash writes the same again, and nobody is
+asked twice. A row that no receipts stand behind is not published.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ from typing import Any
 
 from prefect import task
 
+from editors.digests import canonical_json
 from tasks.collect import events_for
 from tasks.errors import IllegalTransitionError
 from tasks.ledger import Ledger
 from tasks.lifecycle import Event
+from tasks.receipts import approvals_of, receipts_for
 from tasks.register import point_alias
 from tasks.retries import WHILE_AWAY
 from tasks.settings import Settings
@@ -25,10 +28,11 @@ CHAMPION = "champion"
 EVIDENCE = ("patch", "policy", "report", "corrections", "moments", "contexts")
 
 
-def approve(candidate: str, *, reviewer: str, comment: str, ledger: Ledger) -> Release:
-    """Record an approval and make the candidate the next release; a second call finds the first one's.
+def approve(candidate: str, *, ledger: Ledger, settings: Settings) -> Release:
+    """Make a candidate the next release, if its receipts allow it; a second call finds the first one's.
 
     Raises:
+        UntrustedError: they don't; nothing is recorded.
         StaleParentError: production moved since the candidate was evaluated; nothing is recorded.
         IllegalTransitionError: the candidate is not open.
     """
@@ -36,18 +40,20 @@ def approve(candidate: str, *, reviewer: str, comment: str, ledger: Ledger) -> R
     if released:
         return released
     content = ledger.standing("candidate", candidate).content
+    approvals = approvals_of(candidate, ledger, settings)
+    actor = ", ".join(receipt.reviewer for receipt in approvals.values())
+    comment = "; ".join(receipt.comment for receipt in approvals.values() if receipt.comment)
+    data = {"receipts": sorted(approvals)}
     left = [
-        Event(
-            entity="correction", key=each["id"], kind=each["becomes"], actor=reviewer, reason=each["reason"], data=each
-        )
+        Event(entity="correction", key=each["id"], kind=each["becomes"], actor=actor, reason=each["reason"], data=each)
         for each in content["leaving"]
     ]
     return ledger.release(
         candidate,
         parent=content["parent"],
         new=[
-            Event(entity="candidate", key=candidate, kind="approved", actor=reviewer, reason=comment),
-            *events_for([*content["new"], *content["returning"]], "released", actor=reviewer, reason=candidate),
+            Event(entity="candidate", key=candidate, kind="approved", actor=actor, reason=comment, data=data),
+            *events_for([*content["new"], *content["returning"]], "released", actor=actor, reason=candidate),
             *left,
         ],
     )
@@ -64,8 +70,16 @@ def reject(candidate: str, *, reviewer: str, comment: str, ledger: Ledger) -> No
 
 
 def promote(release: Release, *, settings: Settings, ledger: Ledger) -> str:
-    """Publish a release from its row in the ledger; returns the number of its version in MLflow."""
+    """Publish a release from its row in the ledger; returns the number of its version in MLflow.
+
+    Raises:
+        UntrustedError: no receipts stand behind the row; nothing is published.
+        IllegalTransitionError: a later release came first.
+    """
+    approvals_of(release.candidate, ledger, settings, at=release.at)
     store = Store(settings)
+    for envelope in receipts_for(release.candidate, ledger, at=release.at):
+        store.put(canonical_json(envelope))
     store.put_record(f"releases/{release.candidate}.json", _record(release, store, ledger))
     head = ledger.head()
     if head and head.position > release.position:  # a later release came first: the alias is already its
@@ -90,17 +104,18 @@ def _record(release: Release, store: Store, ledger: Ledger) -> dict[str, Any]:
         "objects": {name: store.stat(manifest[name]).record() for name in EVIDENCE},
         "reviewer": approval["actor"],
         "comment": approval["reason"],
+        "receipts": approval["data"]["receipts"],
         "approved": approval["at"].isoformat(),
         "ledger": {"sequence": approval["seq"], "digest": approval["digest"]},
     }
 
 
 @task(name="promote", **WHILE_AWAY)
-def promote_task(candidate: str, reviewer: str, comment: str) -> str:
-    """Record an approval and publish the release."""
+def promote_task(candidate: str) -> str:
+    """Make a candidate that its reviewers approved the next release, and publish it."""
     settings = Settings()
     ledger = Ledger(settings.database_url)
-    release = approve(candidate, reviewer=reviewer, comment=comment, ledger=ledger)
+    release = approve(candidate, ledger=ledger, settings=settings)
     return promote(release, settings=settings, ledger=ledger)
 
 
