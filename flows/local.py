@@ -1,4 +1,4 @@
-"""The local stack as an operator starts it: `infra`'s servers and runners, and the ledger's tables in the database."""
+"""The local stack as an operator starts it: `infra`'s parts, the ledger's tables, and Prefect's automation."""
 
 from __future__ import annotations
 
@@ -16,4 +16,15 @@ def start_stack(home: Path, *, report: Callable[[str], None], settings: StackSet
     Raises:
         StackError: a part can't be started; the message names it.
     """
-    return start(home, report=report, settings=settings, prepare=lambda stack: Ledger(stack.database_url).migrate())
+    return start(home, report=report, settings=settings, prepare=_prepare)
+
+
+def _prepare(stack: Stack) -> None:
+    """Do what the runners need done before they start; done again, it changes nothing."""
+    from prefect.client.orchestration import SyncPrefectClient
+
+    from tasks.automation import ensure_automation
+
+    Ledger(stack.database_url).migrate()
+    with SyncPrefectClient(stack.prefect_api_url) as client:
+        ensure_automation(client)

@@ -13,6 +13,7 @@
     ├── ProtectError            facts that can't be protected
     ├── GateError               a candidate failed its gate
     ├── WithdrawalError         facts that can't be withdrawn, or a release that can't be rolled back to
+    ├── NoticeError             a notice can't be passed on as asked
     ├── PolicyError             a policy that can't be read
     ├── ReportError             a file that can't be read as a report
     ├── AbilityError            a task of lm-eval that can't be asked
@@ -78,6 +79,10 @@ class GateError(CorrigendaError):
 
 class WithdrawalError(CorrigendaError):
     """Facts can't be withdrawn so, or production can't be rolled back there; nothing was changed."""
+
+
+class NoticeError(CorrigendaError):
+    """A notice can't be passed on as asked."""
 
 
 class PolicyError(CorrigendaError):

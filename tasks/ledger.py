@@ -33,6 +33,7 @@ LISTS: Mapping[Entity, str] = {
     "candidate": "review",
     "refresh": "corrections",
     "protected": "protected",
+    "notice": "notices",
 }
 """The commands that list things of each kind."""
 SKEW = timedelta(minutes=5)

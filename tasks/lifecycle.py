@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from tasks.errors import IllegalTransitionError
 
-Entity = Literal["correction", "candidate", "refresh", "protected"]
+Entity = Literal["correction", "candidate", "refresh", "protected", "notice"]
 
 # From which states an event of this kind may follow; None stands for "nothing yet".
 TRANSITIONS: Mapping[Entity, Mapping[str, frozenset[str | None]]] = {
@@ -44,11 +44,16 @@ TRANSITIONS: Mapping[Entity, Mapping[str, frozenset[str | None]]] = {
         "failed": frozenset({"started"}),
         "dead": frozenset({"started"}),
     },
+    "notice": {
+        "due": frozenset({None}),
+        "sent": frozenset({"due", "failed"}),
+        "failed": frozenset({"due", "failed"}),
+    },
 }
 
 # The events that carry a thing's content; the later ones only say what became of it. A correction that is queued again
 # with other settings carries its content too (retry.py).
-CONTENT_KINDS = ("submitted", "opened", "started", "protected")
+CONTENT_KINDS = ("submitted", "opened", "started", "protected", "due")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,7 @@ from tasks.collect import events_for
 from tasks.errors import IllegalTransitionError
 from tasks.ledger import Ledger
 from tasks.lifecycle import Event
+from tasks.notices import tell, tell_approved, tell_promoted
 from tasks.register import point_alias
 from tasks.retries import WHILE_AWAY
 from tasks.settings import Settings
@@ -65,6 +66,7 @@ def reject(candidate: str, *, reviewer: str, comment: str, ledger: Ledger) -> No
 
 def promote(release: Release, *, settings: Settings, ledger: Ledger) -> str:
     """Publish a release from its row in the ledger; returns the number of its version in MLflow."""
+    tell_approved(release, ledger=ledger)
     store = Store(settings)
     store.put_record(f"releases/{release.candidate}.json", _record(release, store, ledger))
     head = ledger.head()
@@ -73,6 +75,7 @@ def promote(release: Release, *, settings: Settings, ledger: Ledger) -> str:
     version = point_alias(settings, alias=CHAMPION, candidate=release.candidate)
     if ledger.standing("candidate", release.candidate).state == "approved":
         ledger.append([Event(entity="candidate", key=release.candidate, kind="promoted", actor="corrigenda")])
+    tell_promoted(release, version=version, ledger=ledger)
     return version
 
 
@@ -107,4 +110,7 @@ def promote_task(candidate: str, reviewer: str, comment: str) -> str:
 @task(name="reject", **WHILE_AWAY)
 def reject_task(candidate: str, reviewer: str, comment: str) -> None:
     """Record a rejection."""
-    reject(candidate, reviewer=reviewer, comment=comment, ledger=Ledger(Settings().database_url))
+    ledger = Ledger(Settings().database_url)
+    reject(candidate, reviewer=reviewer, comment=comment, ledger=ledger)
+    told = f"candidate {candidate[:12]} is rejected by {reviewer}"
+    tell("rejected", candidate=candidate, text=told, ledger=ledger, data={"comment": comment})

@@ -8,18 +8,23 @@ in its environment; on the local stack a command takes them from `.corrigenda/cr
 from __future__ import annotations
 
 import getpass
+import ipaddress
 import os
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import Field, SecretStr, model_validator
+from pydantic_settings import SettingsConfigDict
 
 from corrigenda import ConsumerSettings
 
 Role = Literal["editor", "promoter", "consumer"]
+
+SHORTEST_SECRET = 16
 
 # No part calls home, no client starts a server of its own on SQLite, and loading a model shows no bars.
 QUIET = {
@@ -35,6 +40,8 @@ QUIET = {
 
 class Settings(ConsumerSettings):
     """The operator's settings: the consumer's, and the database, Prefect, the base model and the refresh."""
+
+    model_config = SettingsConfigDict(hide_input_in_errors=True)  # a secret may be in it
 
     database_url: str = ""
     prefect_api_url: str = ""
@@ -55,6 +62,21 @@ class Settings(ConsumerSettings):
     regression_data: Path | None = None
     regression_limit: int | None = Field(default=None, ge=1)
     submitter: str = Field(default_factory=getpass.getuser)
+    webhook_url: str = ""
+    webhook_secret: SecretStr = SecretStr("")
+
+    @model_validator(mode="after")
+    def webhook_is_safe(self) -> Self:
+        """Refuse a webhook that would be sent in the clear or unsigned."""
+        if not self.webhook_url:
+            return self
+        if not _is_private(self.webhook_url):
+            raise ValueError("webhook_url must be https://, or http:// to 127.0.0.1, ::1 or localhost")
+        if len(self.webhook_secret.get_secret_value()) < SHORTEST_SECRET:
+            raise ValueError(
+                f"webhook_secret must have {SHORTEST_SECRET} characters or more; 'openssl rand -hex 32' makes one"
+            )
+        return self
 
 
 def connect() -> Settings:
@@ -85,3 +107,18 @@ def acting_as(role: Role) -> Iterator[Settings]:
     finally:
         for name in names:
             os.environ.pop(name, None)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host's name or address means this machine."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _is_private(url: str) -> bool:
+    """Whether nobody on the way reads what is sent there: over TLS, or within this machine."""
+    parts = urlsplit(url)
+    host, port = parts.hostname or "", parts.port  # a port that is none raises ValueError
+    return port != 0 and ((parts.scheme == "https" and bool(host)) or (parts.scheme == "http" and is_loopback(host)))
