@@ -26,6 +26,8 @@ from infra.settings import USUAL_PORTS, StackSettings
 HOST = "127.0.0.1"
 S3_PORTS = ("s3", "s3_grpc", "master", "master_grpc", "volume", "volume_grpc", "filer", "filer_grpc")
 ROLES = ("admin", "mlflow", "editor", "promoter", "consumer")
+DATABASE_ROLES = ("editor", "promoter", "requester", "reader")
+OWNER = "postgres"
 LONGEST_SOCKET_FOLDER = 90
 
 # Below the range from which the kernel takes ports for outgoing connections.
@@ -34,10 +36,12 @@ FREE_PORTS = range(20000, 32000)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Keys:
-    """A role's S3 credentials."""
+    """A role's credentials, for S3 and for the ledger's database; empty where it uses none."""
 
-    access_key: str
-    secret_key: str
+    access_key: str = ""
+    secret_key: str = ""
+    database_user: str = ""
+    database_password: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +52,8 @@ class Layout:
         home: the stack's folder, absolute.
         sockets: the short private folder of the PostgreSQL socket.
         ports: one port a name: the public ones, and those inside the S3 server.
-        keys: the S3 credentials of each role.
+        keys: the credentials of each role.
+        owner_password: of the database's owner, who alone may alter it.
         filer_secret: with which the S3 server signs its own requests to its storage.
     """
 
@@ -56,6 +61,7 @@ class Layout:
     sockets: Path
     ports: Mapping[str, int]
     keys: Mapping[str, Keys]
+    owner_password: str
     filer_secret: str
 
     @property
@@ -84,8 +90,12 @@ class Layout:
         return f"http://{HOST}:{self.ports['s3']}"
 
     def database_url(self, database: str, *, driver: str = "psycopg2") -> str:
-        """Return the address of a database in SQLAlchemy's form."""
-        return f"postgresql+{driver}://postgres@/{database}?host={self.sockets}"
+        """Return the address of a database in SQLAlchemy's form, to enter as a role that is named apart."""
+        return f"postgresql+{driver}:///{database}?host={self.sockets}"
+
+    def owner_url(self, database: str, *, driver: str = "psycopg2") -> str:
+        """Return the address of a database with its owner's credentials."""
+        return f"postgresql+{driver}://{OWNER}:{self.owner_password}@/{database}?host={self.sockets}"
 
 
 def lay_out(home: Path, *, settings: StackSettings, running: Collection[str] = ()) -> Layout:
@@ -115,7 +125,8 @@ def read_layout(home: Path) -> Layout:
         home=home,
         sockets=Path(state["sockets"]),
         ports=state["ports"],
-        keys={role: role_keys(home, role) for role in ROLES},
+        keys={role: role_keys(home, role) for role in (*ROLES, *DATABASE_ROLES)},
+        owner_password=kept_secret(home / "credentials" / "postgres.secret"),
         filer_secret=kept_secret(home / "credentials" / "filer.secret"),
     )
 
@@ -189,13 +200,23 @@ def claim_private_folder(folder: Path, *, owners: Collection[int]) -> None:
 
 
 def role_keys(home: Path, role: str) -> Keys:
-    """Read a role's S3 credentials, or make them up and keep them."""
+    """Read a role's credentials; what is missing is made up and kept."""
     file = home / "credentials" / f"{role}.toml"
-    if not file.is_file():
-        access_key, secret_key = f"{role}-{secrets.token_hex(8)}", secrets.token_urlsafe(30)
-        write_private(file, toml_of({"s3_access_key": access_key, "s3_secret_key": secret_key}))
-    table = tomllib.loads(file.read_text(encoding="utf-8"))
-    return Keys(access_key=table["s3_access_key"], secret_key=table["s3_secret_key"])
+    kept = tomllib.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    table = made_up(role) | kept
+    if table != kept:
+        write_private(file, toml_of(table))
+    return Keys(**{name.removeprefix("s3_"): value for name, value in table.items()})
+
+
+def made_up(role: str) -> dict[str, str]:
+    """Make up a role's credentials."""
+    table: dict[str, str] = {}
+    if role in ROLES:
+        table |= {"s3_access_key": f"{role}-{secrets.token_hex(8)}", "s3_secret_key": secrets.token_urlsafe(30)}
+    if role in DATABASE_ROLES:
+        table |= {"database_user": f"corrigenda_{role}", "database_password": secrets.token_hex(32)}
+    return table
 
 
 def kept_secret(file: Path) -> str:

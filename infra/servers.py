@@ -1,6 +1,6 @@
 """The Prefect server, the MLflow server and the two runners that serve the deployments.
 
-A runner gets the S3 credentials of its own role and no other.
+A runner gets the credentials of its own role, for S3 and for the ledger's database, and no other.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from infra.layout import HOST, Layout
+from infra.layout import HOST, Keys, Layout
 from infra.objectstore import BUCKET, MLFLOW_BUCKET
 from infra.parts import Part, answers, clean_environment, own_aws_settings, private_folder
 from infra.processes import Program
@@ -24,7 +24,7 @@ def prefect_server(layout: Layout) -> Part:
     environment = {
         **QUIET,
         "PREFECT_HOME": str(home),
-        "PREFECT_SERVER_DATABASE_CONNECTION_URL": layout.database_url("prefect", driver="asyncpg"),
+        "PREFECT_SERVER_DATABASE_CONNECTION_URL": layout.owner_url("prefect", driver="asyncpg"),
         "PREFECT_SERVER_UI_API_URL": layout.prefect_api_url,
         # By default the UI's files are written into the installed package, where two servers would share them.
         "PREFECT_SERVER_UI_STATIC_DIRECTORY": str(home / "ui"),
@@ -57,7 +57,7 @@ def mlflow_server(layout: Layout) -> Part:
         "MLFLOW_S3_ENDPOINT_URL": layout.s3_endpoint,
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }
-    stores = [f"--store={layout.database_url('mlflow')}", f"--artifacts=s3://{MLFLOW_BUCKET}"]
+    stores = [f"--store={layout.owner_url('mlflow')}", f"--artifacts=s3://{MLFLOW_BUCKET}"]
     listen = [f"--host={HOST}", f"--port={port}"]
     return Part(
         title="MLflow server",
@@ -80,8 +80,7 @@ def runner(layout: Layout, role: Literal["editor", "promoter"]) -> Part:
     ready = layout.run / f"{role}.ready"
     environment = {
         **client_environment(layout),
-        "CORRIGENDA_S3_ACCESS_KEY": layout.keys[role].access_key,
-        "CORRIGENDA_S3_SECRET_KEY": layout.keys[role].secret_key,
+        **own_credentials(layout.keys[role]),
         "CORRIGENDA_READY_FILE": str(ready),
     }
     return Part(
@@ -97,6 +96,17 @@ def runner(layout: Layout, role: Literal["editor", "promoter"]) -> Part:
         prepare=lambda: ready.unlink(missing_ok=True),
         is_healthy=ready.is_file,
     )
+
+
+def own_credentials(keys: Keys) -> Mapping[str, str]:
+    """Return the variables that hold a role's credentials, and no empty ones."""
+    table = {
+        "CORRIGENDA_S3_ACCESS_KEY": keys.access_key,
+        "CORRIGENDA_S3_SECRET_KEY": keys.secret_key,
+        "CORRIGENDA_DATABASE_USER": keys.database_user,
+        "CORRIGENDA_DATABASE_PASSWORD": keys.database_password,
+    }
+    return {name: value for name, value in table.items() if value}
 
 
 def client_environment(layout: Layout) -> Mapping[str, str]:

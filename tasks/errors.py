@@ -4,6 +4,7 @@
     ├── LedgerError             the ledger refuses an event
     │   ├── UnknownKeyError     no correction or candidate of that name
     │   ├── IllegalTransitionError
+    │   ├── RightsError         the database's role may not do this
     │   ├── ClockError          the database's clock is behind the newest event
     │   └── BrokenChainError    the history is not as it was written
     ├── StaleParentError        production moved since the candidate was evaluated
@@ -43,6 +44,10 @@ class UnknownKeyError(LedgerError):
 
 class IllegalTransitionError(LedgerError):
     """The state in which something stands doesn't allow what was asked."""
+
+
+class RightsError(LedgerError):
+    """The role as which we are in the database may not do this."""
 
 
 class ClockError(LedgerError):

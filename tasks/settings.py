@@ -14,8 +14,8 @@ import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal, Self
-from urllib.parse import urlsplit
+from typing import Any, Literal, Self
+from urllib.parse import quote, urlsplit
 
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import SettingsConfigDict
@@ -44,6 +44,8 @@ class Settings(ConsumerSettings):
     model_config = SettingsConfigDict(hide_input_in_errors=True)  # a secret may be in it
 
     database_url: str = ""
+    database_user: str = ""
+    database_password: SecretStr = SecretStr("")
     prefect_api_url: str = ""
     prefect_ui_url: str = ""
     model: str = "smollm2-135m-instruct"
@@ -64,6 +66,16 @@ class Settings(ConsumerSettings):
     submitter: str = Field(default_factory=getpass.getuser)
     webhook_url: str = ""
     webhook_secret: SecretStr = SecretStr("")
+
+    @model_validator(mode="before")
+    @classmethod
+    def enter_as_role(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """Put the database's user and password into its address, unless that names a user itself."""
+        address = urlsplit(str(given.get("database_url", "")))
+        if not address.scheme or "@" in address.netloc or not given.get("database_user"):
+            return given
+        user, password = (quote(str(given.get(f"database_{name}", "")), safe="") for name in ("user", "password"))
+        return given | {"database_url": address._replace(netloc=f"{user}:{password}@{address.netloc}").geturl()}
 
     @model_validator(mode="after")
     def webhook_is_safe(self) -> Self:
