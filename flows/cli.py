@@ -17,6 +17,7 @@ from flows.commands import (
     corrections,
     engine,
     ledger,
+    notices,
     policies,
     protection,
     releases,
@@ -32,7 +33,19 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for part in (stack, corrections, protection, policies, reviews, withdrawals, releases, ledger, trust, engine):
+for part in (
+    stack,
+    corrections,
+    protection,
+    policies,
+    reviews,
+    withdrawals,
+    releases,
+    notices,
+    ledger,
+    trust,
+    engine,
+):
     app.add_typer(part.app)
 
 

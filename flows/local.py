@@ -1,4 +1,4 @@
-"""The local stack as an operator starts it: `infra`'s servers and runners, the ledger's tables, and who is trusted.
+"""The local stack as an operator starts it: its parts, the ledger's tables, who is trusted, and Prefect's automation.
 
 The first start enrols the review service and whoever runs it, under the stack's own root. A stack whose root was moved
 elsewhere, or that is set to another one, enrols nobody.
@@ -28,7 +28,11 @@ def start_stack(home: Path, *, report: Callable[[str], None], settings: StackSet
 
 
 def prepare(stack: Stack, *, report: Callable[[str], None]) -> None:
-    """Bring the ledger's tables up to date, and enrol the review service and the first administrator."""
+    """Do what the runners need done before they start; done again, it changes nothing."""
+    from prefect.client.orchestration import SyncPrefectClient
+
+    from tasks.automation import ensure_automation
+
     ledger = Ledger(stack.database_url)
     ledger.migrate()
     promoter = tomllib.loads((stack.home / "credentials" / "promoter.toml").read_text(encoding="utf-8"))
@@ -36,3 +40,5 @@ def prepare(stack: Stack, *, report: Callable[[str], None]) -> None:
     settings = Settings.model_validate(own)
     if (settings.trust_folder / PRIVATE).is_file():
         enrol_all_first(ledger, settings, report=report)
+    with SyncPrefectClient(stack.prefect_api_url) as client:
+        ensure_automation(client)

@@ -14,8 +14,10 @@ from prefect.flow_runs import suspend_flow_run
 from prefect.input import RunInput
 from pydantic import Field
 
+from tasks.errors import StaleParentError
 from tasks.evidence import evidence_task
 from tasks.ledger import Ledger
+from tasks.notices import tell
 from tasks.promote import promote_task, reject_task
 from tasks.receipts import receipt_task
 from tasks.settings import Settings
@@ -45,7 +47,11 @@ def review(candidate: str) -> str:
             reject_task(candidate, reviewer, form.comment.strip())
             logger.info("rejected by %s", reviewer)
             return f"rejected by {reviewer}"
-    version = promote_task(candidate)
+    try:
+        version = promote_task(candidate)
+    except StaleParentError as error:
+        tell("stale", candidate=candidate, text=str(error), ledger=Ledger(Settings().database_url))
+        raise
     logger.info("approved by %s: version %s is champion", reviewer, version)
     return f"approved by {reviewer}: version {version} is champion"
 

@@ -18,6 +18,7 @@ from tasks.errors import BusyError, GateError
 from tasks.evaluate import evaluate_task
 from tasks.gate import gate_task, policy_task
 from tasks.ledger import Ledger
+from tasks.notices import tell
 from tasks.prepare import prepare_task
 from tasks.settings import Settings
 from tasks.withdraw import Withdrawal, expiry_task, kept_edit_task, revocation_task, rollback_task
@@ -83,6 +84,7 @@ def _withdraw(choose: Callable[[], Withdrawal], *, replace: bool) -> str:
         done = f"withdrawn at once, since not in production: {', '.join(withdrawal.done)}" if withdrawal.done else ""
         if done:
             get_run_logger().info(done)
+            tell("revoked", text=done, ledger=ledger, data={"facts": list(withdrawal.done)})
         if waiting:
             make_room(waiting, ledger)
         if not withdrawal.batch.leaving and not withdrawal.batch.returning:

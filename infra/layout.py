@@ -28,6 +28,8 @@ from tasks.sealing import service_keys
 HOST = "127.0.0.1"
 S3_PORTS = ("s3", "s3_grpc", "master", "master_grpc", "volume", "volume_grpc", "filer", "filer_grpc")
 ROLES = ("admin", "mlflow", "editor", "promoter", "consumer")
+DATABASE_ROLES = ("editor", "promoter", "requester", "reader")
+OWNER = "postgres"
 LONGEST_SOCKET_FOLDER = 90
 
 # Below the range from which the kernel takes ports for outgoing connections.
@@ -36,10 +38,15 @@ FREE_PORTS = range(20000, 32000)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Keys:
-    """A role's credentials: for S3, and those with which the review service signs and opens sealed secrets."""
+    """A role's credentials, empty where it uses none.
 
-    access_key: str
-    secret_key: str
+    For S3, for the ledger's database, and those with which the review service signs and opens sealed secrets.
+    """
+
+    access_key: str = ""
+    secret_key: str = ""
+    database_user: str = ""
+    database_password: str = ""
     signing_key: str = ""
     sealing_key: str = ""
 
@@ -54,6 +61,7 @@ class Layout:
         ports: one port a name: the public ones, and those inside the S3 server.
         keys: the credentials of each role.
         root_fingerprint: of the key that vouches for people and services.
+        owner_password: of the database's owner, who alone may alter it.
         filer_secret: with which the S3 server signs its own requests to its storage.
     """
 
@@ -62,6 +70,7 @@ class Layout:
     ports: Mapping[str, int]
     keys: Mapping[str, Keys]
     root_fingerprint: str
+    owner_password: str
     filer_secret: str
 
     @property
@@ -90,8 +99,12 @@ class Layout:
         return f"http://{HOST}:{self.ports['s3']}"
 
     def database_url(self, database: str, *, driver: str = "psycopg2") -> str:
-        """Return the address of a database in SQLAlchemy's form."""
-        return f"postgresql+{driver}://postgres@/{database}?host={self.sockets}"
+        """Return the address of a database in SQLAlchemy's form, to enter as a role that is named apart."""
+        return f"postgresql+{driver}:///{database}?host={self.sockets}"
+
+    def owner_url(self, database: str, *, driver: str = "psycopg2") -> str:
+        """Return the address of a database with its owner's credentials."""
+        return f"postgresql+{driver}://{OWNER}:{self.owner_password}@/{database}?host={self.sockets}"
 
 
 def lay_out(home: Path, *, settings: StackSettings, running: Collection[str] = ()) -> Layout:
@@ -122,8 +135,9 @@ def read_layout(home: Path) -> Layout:
         home=home,
         sockets=Path(state["sockets"]),
         ports=state["ports"],
-        keys={role: role_keys(home, role) for role in ROLES},
+        keys={role: role_keys(home, role) for role in (*ROLES, *DATABASE_ROLES)},
         root_fingerprint=pinned_root(home / "trust"),
+        owner_password=kept_secret(home / "credentials" / "postgres.secret"),
         filer_secret=kept_secret(home / "credentials" / "filer.secret"),
     )
 
@@ -208,8 +222,12 @@ def role_keys(home: Path, role: str) -> Keys:
 
 def made_up(role: str) -> dict[str, str]:
     """Make up a role's credentials; the promoter alone signs, and opens what is sealed."""
-    table = {"s3_access_key": f"{role}-{secrets.token_hex(8)}", "s3_secret_key": secrets.token_urlsafe(30)}
-    return table | service_keys() if role == "promoter" else table
+    table: dict[str, str] = service_keys() if role == "promoter" else {}
+    if role in ROLES:
+        table |= {"s3_access_key": f"{role}-{secrets.token_hex(8)}", "s3_secret_key": secrets.token_urlsafe(30)}
+    if role in DATABASE_ROLES:
+        table |= {"database_user": f"corrigenda_{role}", "database_password": secrets.token_hex(32)}
+    return table
 
 
 def kept_secret(file: Path) -> str:

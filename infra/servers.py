@@ -1,7 +1,7 @@
 """The Prefect server, the MLflow server and the two runners that serve the deployments.
 
-A runner gets the credentials of its own role and no other: the promoter's alone can sign receipts, and open the secrets
-of one-time codes.
+A runner gets the credentials of its own role and no other, for S3 and for the ledger's database: the promoter's alone
+can sign receipts, and open the secrets of one-time codes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def prefect_server(layout: Layout) -> Part:
     environment = {
         **QUIET,
         "PREFECT_HOME": str(home),
-        "PREFECT_SERVER_DATABASE_CONNECTION_URL": layout.database_url("prefect", driver="asyncpg"),
+        "PREFECT_SERVER_DATABASE_CONNECTION_URL": layout.owner_url("prefect", driver="asyncpg"),
         "PREFECT_SERVER_UI_API_URL": layout.prefect_api_url,
         # By default the UI's files are written into the installed package, where two servers would share them.
         "PREFECT_SERVER_UI_STATIC_DIRECTORY": str(home / "ui"),
@@ -58,7 +58,7 @@ def mlflow_server(layout: Layout) -> Part:
         "MLFLOW_S3_ENDPOINT_URL": layout.s3_endpoint,
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }
-    stores = [f"--store={layout.database_url('mlflow')}", f"--artifacts=s3://{MLFLOW_BUCKET}"]
+    stores = [f"--store={layout.owner_url('mlflow')}", f"--artifacts=s3://{MLFLOW_BUCKET}"]
     listen = [f"--host={HOST}", f"--port={port}"]
     return Part(
         title="MLflow server",
@@ -104,6 +104,8 @@ def own_credentials(keys: Keys) -> Mapping[str, str]:
     table = {
         "CORRIGENDA_S3_ACCESS_KEY": keys.access_key,
         "CORRIGENDA_S3_SECRET_KEY": keys.secret_key,
+        "CORRIGENDA_DATABASE_USER": keys.database_user,
+        "CORRIGENDA_DATABASE_PASSWORD": keys.database_password,
         "CORRIGENDA_SIGNING_KEY": keys.signing_key,
         "CORRIGENDA_SEALING_KEY": keys.sealing_key,
     }

@@ -34,7 +34,7 @@ LOOK_SECONDS = 0.1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stack:
-    """A started stack: where its parts are."""
+    """A started stack: where its parts are, and the ledger's database with its owner's credentials."""
 
     home: Path
     prefect_api_url: str
@@ -261,16 +261,22 @@ def stack_at(layout: Layout) -> Stack:
         mlflow_url=layout.mlflow_url,
         s3_endpoint=layout.s3_endpoint,
         s3_bucket=BUCKET,
-        database_url=layout.database_url("corrigenda"),
+        database_url=layout.owner_url("corrigenda"),
         root_fingerprint=layout.root_fingerprint,
     )
 
 
 def settings_table(layout: Layout) -> dict[str, str]:
-    """Gather the settings that lead a command to this stack, with the credentials of a consumer."""
-    consumer = layout.keys["consumer"]
+    """Gather the settings that lead a command to this stack, with the credentials of a consumer and a requester."""
+    consumer, requester = layout.keys["consumer"], layout.keys["requester"]
     addresses = {name: str(value) for name, value in asdict(stack_at(layout)).items()}
-    return {**addresses, "s3_access_key": consumer.access_key, "s3_secret_key": consumer.secret_key}
+    return addresses | {
+        "database_url": layout.database_url("corrigenda"),
+        "database_user": requester.database_user,
+        "database_password": requester.database_password,
+        "s3_access_key": consumer.access_key,
+        "s3_secret_key": consumer.secret_key,
+    }
 
 
 @contextmanager

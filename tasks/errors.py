@@ -4,6 +4,7 @@
     ├── LedgerError             the ledger refuses an event
     │   ├── UnknownKeyError     no correction or candidate of that name
     │   ├── IllegalTransitionError
+    │   ├── RightsError         the database's role may not do this
     │   ├── ClockError          the database's clock is behind the newest event
     │   └── BrokenChainError    the history is not as it was written
     ├── StaleParentError        production moved since the candidate was evaluated
@@ -14,6 +15,7 @@
     ├── GateError               a candidate failed its gate
     ├── WithdrawalError         facts that can't be withdrawn, or a release that can't be rolled back to
     ├── IdentityError           somebody is not enrolled, or can't be
+    ├── NoticeError             a notice can't be passed on as asked
     ├── PolicyError             a policy that can't be read
     ├── ReportError             a file that can't be read as a report
     ├── AbilityError            a task of lm-eval that can't be asked
@@ -43,6 +45,10 @@ class UnknownKeyError(LedgerError):
 
 class IllegalTransitionError(LedgerError):
     """The state in which something stands doesn't allow what was asked."""
+
+
+class RightsError(LedgerError):
+    """The role as which we are in the database may not do this."""
 
 
 class ClockError(LedgerError):
@@ -83,6 +89,10 @@ class WithdrawalError(CorrigendaError):
 
 class IdentityError(CorrigendaError):
     """Somebody is not enrolled, can't be, or has no key here; nothing was recorded."""
+
+
+class NoticeError(CorrigendaError):
+    """A notice can't be passed on as asked."""
 
 
 class PolicyError(CorrigendaError):

@@ -17,10 +17,10 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from tasks.chain import Head, links, verify
-from tasks.errors import BusyError, ClockError, StaleParentError, UnknownKeyError, UnreachableError
+from tasks.errors import BusyError, ClockError, RightsError, StaleParentError, UnknownKeyError, UnreachableError
 from tasks.lifecycle import TRANSITIONS, Entity, Event, check_transition, in_utc
 from tasks.tables import Release, Standing, end_of, events, releases, releases_in, standings_in
 
@@ -35,8 +35,11 @@ LISTS: Mapping[Entity, str] = {
     "protected": "protected",
     "identity": "people list",
     "receipt": "review",
+    "notice": "notices",
 }
 """The commands that list things of each kind."""
+REFUSED = "42501"
+"""PostgreSQL's code for a right that a role has not."""
 SKEW = timedelta(minutes=5)
 """By how much the database's clock may go back."""
 
@@ -235,9 +238,16 @@ class Ledger:
 
 @contextmanager
 def _reachable(engine: sa.Engine) -> Iterator[None]:
-    """Say in plain words that the database is away."""
+    """Say in plain words that the database is away, or that it refuses our role."""
     try:
         yield
+    except ProgrammingError as error:
+        if getattr(error.orig, "pgcode", "") != REFUSED:
+            raise
+        raise RightsError(
+            f"the ledger's database refuses {engine.url.username}: {str(error.orig).strip().splitlines()[0]}; "
+            "nothing was recorded. Act with the credentials of the role whose work it is"
+        ) from error
     except OperationalError as error:
         raise UnreachableError(
             f"the ledger's database {engine.url.render_as_string(hide_password=True)} doesn't answer: "

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from tasks.errors import IllegalTransitionError
 
-Entity = Literal["correction", "candidate", "refresh", "protected", "identity", "receipt"]
+Entity = Literal["correction", "candidate", "refresh", "protected", "identity", "receipt", "notice"]
 
 DECISIONS = frozenset({None, "approve", "strike", "reject"})
 """A reviewer's newest decision is the one that counts."""
@@ -56,11 +56,16 @@ TRANSITIONS: Mapping[Entity, Mapping[str, frozenset[str | None]]] = {
         "failed": frozenset({"started"}),
         "dead": frozenset({"started"}),
     },
+    "notice": {
+        "due": frozenset({None}),
+        "sent": frozenset({"due", "failed"}),
+        "failed": frozenset({"due", "failed"}),
+    },
 }
 
 # The events that carry a thing's content; the later ones only say what became of it. A correction that is queued again
 # with other settings carries its content too (retry.py).
-CONTENT_KINDS = ("submitted", "opened", "started", "protected", "enrolled")
+CONTENT_KINDS = ("submitted", "opened", "started", "protected", "enrolled", "due")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

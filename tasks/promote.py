@@ -17,6 +17,7 @@ from tasks.collect import events_for
 from tasks.errors import IllegalTransitionError
 from tasks.ledger import Ledger
 from tasks.lifecycle import Event
+from tasks.notices import tell, tell_approved, tell_promoted
 from tasks.receipts import approvals_of, receipts_for
 from tasks.register import point_alias
 from tasks.retries import WHILE_AWAY
@@ -77,6 +78,7 @@ def promote(release: Release, *, settings: Settings, ledger: Ledger) -> str:
         IllegalTransitionError: a later release came first.
     """
     approvals_of(release.candidate, ledger, settings, at=release.at)
+    tell_approved(release, ledger=ledger)
     store = Store(settings)
     for envelope in receipts_for(release.candidate, ledger, at=release.at):
         store.put(canonical_json(envelope))
@@ -87,6 +89,7 @@ def promote(release: Release, *, settings: Settings, ledger: Ledger) -> str:
     version = point_alias(settings, alias=CHAMPION, candidate=release.candidate)
     if ledger.standing("candidate", release.candidate).state == "approved":
         ledger.append([Event(entity="candidate", key=release.candidate, kind="promoted", actor="corrigenda")])
+    tell_promoted(release, version=version, ledger=ledger)
     return version
 
 
@@ -122,4 +125,7 @@ def promote_task(candidate: str) -> str:
 @task(name="reject", **WHILE_AWAY)
 def reject_task(candidate: str, reviewer: str, comment: str) -> None:
     """Record a rejection."""
-    reject(candidate, reviewer=reviewer, comment=comment, ledger=Ledger(Settings().database_url))
+    ledger = Ledger(Settings().database_url)
+    reject(candidate, reviewer=reviewer, comment=comment, ledger=ledger)
+    told = f"candidate {candidate[:12]} is rejected by {reviewer}"
+    tell("rejected", candidate=candidate, text=told, ledger=ledger, data={"comment": comment})

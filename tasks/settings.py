@@ -8,18 +8,23 @@ in its environment; on the local stack a command takes them from `.corrigenda/cr
 from __future__ import annotations
 
 import getpass
+import ipaddress
 import os
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, Self
+from urllib.parse import quote, urlsplit
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, model_validator
+from pydantic_settings import SettingsConfigDict
 
 from corrigenda import ConsumerSettings
 
 Role = Literal["editor", "promoter", "consumer"]
+
+SHORTEST_SECRET = 16
 
 # No part calls home, no client starts a server of its own on SQLite, and loading a model shows no bars.
 QUIET = {
@@ -36,7 +41,11 @@ QUIET = {
 class Settings(ConsumerSettings):
     """The operator's settings: the consumer's, and the database, Prefect, the base model and the refresh."""
 
+    model_config = SettingsConfigDict(hide_input_in_errors=True)  # a secret may be in it
+
     database_url: str = ""
+    database_user: str = ""
+    database_password: SecretStr = SecretStr("")
     prefect_api_url: str = ""
     prefect_ui_url: str = ""
     model: str = "smollm2-135m-instruct"
@@ -60,11 +69,36 @@ class Settings(ConsumerSettings):
     key_file: Path | None = None
     signing_key: SecretStr = SecretStr("")
     sealing_key: SecretStr = SecretStr("")
+    webhook_url: str = ""
+    webhook_secret: SecretStr = SecretStr("")
 
     @property
     def trust_folder(self) -> Path:
         """Where the root's key and people's own keys are kept."""
         return self.trust or self.home / "trust"
+
+    @model_validator(mode="before")
+    @classmethod
+    def enter_as_role(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """Put the database's user and password into its address, unless that names a user itself."""
+        address = urlsplit(str(given.get("database_url", "")))
+        if not address.scheme or "@" in address.netloc or not given.get("database_user"):
+            return given
+        user, password = (quote(str(given.get(f"database_{name}", "")), safe="") for name in ("user", "password"))
+        return given | {"database_url": address._replace(netloc=f"{user}:{password}@{address.netloc}").geturl()}
+
+    @model_validator(mode="after")
+    def webhook_is_safe(self) -> Self:
+        """Refuse a webhook that would be sent in the clear or unsigned."""
+        if not self.webhook_url:
+            return self
+        if not _is_private(self.webhook_url):
+            raise ValueError("webhook_url must be https://, or http:// to 127.0.0.1, ::1 or localhost")
+        if len(self.webhook_secret.get_secret_value()) < SHORTEST_SECRET:
+            raise ValueError(
+                f"webhook_secret must have {SHORTEST_SECRET} characters or more; 'openssl rand -hex 32' makes one"
+            )
+        return self
 
 
 def connect() -> Settings:
@@ -95,3 +129,18 @@ def acting_as(role: Role) -> Iterator[Settings]:
     finally:
         for name in names:
             os.environ.pop(name, None)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host's name or address means this machine."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _is_private(url: str) -> bool:
+    """Whether nobody on the way reads what is sent there: over TLS, or within this machine."""
+    parts = urlsplit(url)
+    host, port = parts.hostname or "", parts.port  # a port that is none raises ValueError
+    return port != 0 and ((parts.scheme == "https" and bool(host)) or (parts.scheme == "http" and is_loopback(host)))

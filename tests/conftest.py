@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import threading
+import time
 import tomllib
 from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -220,3 +224,54 @@ def tiny_platform(
         monkeypatch.setenv(f"CORRIGENDA_{name}", str(value))
     with acting_as("editor") as settings:
         yield settings
+
+
+@dataclass
+class Receiver:
+    """Answers each POST with the next status of a list, the last one over and over, after some seconds.
+
+    A status that is 0 cuts the connection instead.
+    """
+
+    statuses: list[int] = field(default_factory=lambda: [204])
+    seconds: float = 0.0
+    url: str = ""
+    got: list[tuple[str, bytes, dict[str, str]]] = field(default_factory=list)
+
+    def takes(self, path: str, body: bytes, headers: dict[str, str]) -> int:
+        self.got.append((path, body, headers))
+        time.sleep(self.seconds)
+        return self.statuses[min(len(self.got), len(self.statuses)) - 1]
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    told = Receiver()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            status = told.takes(self.path, body, dict(self.headers))
+            if not status:
+                self.connection.close()
+                return
+            try:
+                self.send_response(status)
+                if status in (301, 302, 307, 308):
+                    self.send_header("Location", "/elsewhere")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+            except OSError:
+                pass  # whoever asked has gone
+
+        def log_message(self, *args):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    told.url = f"http://127.0.0.1:{server.server_address[1]}/secret-path"
+    yield told
+    server.shutdown()
+    thread.join()
+    server.server_close()

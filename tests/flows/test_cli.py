@@ -17,6 +17,7 @@ COMMANDS = {
     "reviews": {"refresh", "review"},
     "withdrawals": {"revoke", "expire", "rollback"},
     "releases": {"releases", "pull", "export", "ask"},
+    "notices": {"notices"},
     "the ledger": {"ledger"},
     "the engine": {"locate", "benchmark"},
 }
@@ -26,6 +27,7 @@ def test_all_commands_are_in_one_app_each_with_its_help():
     commands = get_command(app).commands
     assert set(commands) == set().union(*COMMANDS.values())
     assert set(commands["review"].commands) == {"show", "approve", "reject"}
+    assert set(commands["notices"].commands) == {"resend", "automation"}
     assert set(commands["ledger"].commands) == {"verify", "show", "as-of"}
     assert set(commands["policy"].commands) == {"list", "check", "test", "schema"}
     assert all(command.help for command in commands.values())

@@ -25,7 +25,7 @@ def ask(address, method, path, *, body=None, headers=None):
 
 
 def count(stack, database, table):
-    connection = connect(read_layout(stack.home).sockets, database)
+    connection = connect(read_layout(stack.home), database)
     cursor = connection.cursor()
     cursor.execute(f"SELECT count(*) FROM {table}")
     row = cursor.fetchone()
@@ -91,7 +91,11 @@ def test_a_runner_holds_the_credentials_of_its_own_role_alone(stack, role):
     process = find(stack.home, role)
     assert process
     environment = process.environ()
-    keys = read_layout(stack.home).keys
-    assert environment["CORRIGENDA_S3_SECRET_KEY"] == keys[role].secret_key
-    others = {keys[other].secret_key for other in keys if other != role}
-    assert others.isdisjoint(environment.values())
+    layout = read_layout(stack.home)
+    own = layout.keys[role]
+    assert environment["CORRIGENDA_S3_SECRET_KEY"] == own.secret_key
+    assert environment["CORRIGENDA_DATABASE_PASSWORD"] == own.database_password
+    others = [keys for name, keys in layout.keys.items() if name != role]
+    secrets = {keys.secret_key for keys in others} | {keys.database_password for keys in others}
+    secrets |= {layout.owner_password}
+    assert not [value for value in environment.values() for secret in secrets - {""} if secret in value]

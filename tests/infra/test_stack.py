@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import psutil
+import psycopg2
 import pytest
 
 from infra import stack as local
@@ -137,17 +138,31 @@ def test_what_the_store_has_acknowledged_survives_its_restart(home):
 
 def test_the_database_keeps_its_rows_over_a_restart_with_a_client_connected(home):
     start_part(home, "postgres")
-    sockets = read_layout(home).sockets
-    client = connect(sockets, "corrigenda")
+    client = connect(read_layout(home), "corrigenda")
     client.cursor().execute("CREATE TABLE kept AS SELECT 1 AS one")
     local.stop_part(home, "postgres", report=print)
     client.close()
     start_part(home, "postgres")
-    client = connect(sockets, "corrigenda")
+    client = connect(read_layout(home), "corrigenda")
     cursor = client.cursor()
     cursor.execute("SELECT one FROM kept")
     assert cursor.fetchall() == [(1,)]
     client.close()
+
+
+def test_a_cluster_that_let_everybody_in_asks_for_passwords_from_its_next_start_on(home):
+    start_part(home, "postgres")
+    layout = read_layout(home)
+    connect(layout, "corrigenda").cursor().execute("CREATE TABLE kept AS SELECT 1 AS one")
+    local.stop_part(home, "postgres", report=print)
+    (home / "postgres" / "pg_hba.conf").write_text("local all all trust\n")
+    (home / "credentials" / "postgres.secret").write_text("another")
+    start_part(home, "postgres")
+    with pytest.raises(psycopg2.OperationalError, match="password authentication failed"):
+        connect(layout, "corrigenda")
+    cursor = connect(read_layout(home), "corrigenda").cursor()
+    cursor.execute("SELECT one FROM kept")
+    assert cursor.fetchall() == [(1,)]
 
 
 def test_a_pid_that_now_belongs_to_another_program_is_never_killed(home):

@@ -1,0 +1,105 @@
+"""What the flows tell on a candidate's way, on the real services with a tiny model."""
+
+from __future__ import annotations
+
+import json
+import time
+import tomllib
+from types import SimpleNamespace
+
+import pytest
+
+import flows.propose
+import flows.review
+from flows.refresh import refresh
+from flows.review import review
+from flows.submission import submit_file
+from flows.withdraw import revoke
+from tasks.candidate import the_open_candidate
+from tasks.errors import StaleParentError
+from tasks.ledger import Ledger
+from tasks.lifecycle import Event
+
+pytestmark = pytest.mark.stack
+
+FACT = '{{"subject": "{subject}", "prompt": "The capital of {{}} is", "target": "{target}", "requester": "ada"}}\n'
+
+
+@pytest.fixture
+def ledger(tiny_platform, receiver, monkeypatch) -> Ledger:
+    """A ledger with a webhook; nobody is asked for a review."""
+    monkeypatch.setenv("CORRIGENDA_WEBHOOK_URL", receiver.url)
+    monkeypatch.setenv("CORRIGENDA_WEBHOOK_SECRET", "a secret of some length")
+    monkeypatch.setattr(flows.propose, "start_review", lambda candidate: SimpleNamespace(id="the-run"))
+    return Ledger(tiny_platform.database_url)
+
+
+@pytest.fixture
+def submitted(tmp_path):
+    def submit(subject: str, target: str) -> str:
+        file = tmp_path / f"{subject}.jsonl"
+        file.write_text(FACT.format(subject=subject, target=target))
+        (line,) = submit_file(file)
+        return line.key
+
+    return submit
+
+
+@pytest.fixture
+def decides(tiny_platform, monkeypatch):
+    """Somebody who answers the form at once."""
+
+    def answer(candidate: str, decision: str) -> str:
+        form = SimpleNamespace(decision=decision, reviewer="grace", comment="seen")
+        monkeypatch.setattr(flows.review, "_ask", lambda evidence: form)
+        with monkeypatch.context() as as_promoter:
+            keys = tomllib.loads((tiny_platform.home / "credentials" / "promoter.toml").read_text())
+            for name, value in keys.items():
+                as_promoter.setenv(f"CORRIGENDA_{name.upper()}", value)
+            return review(candidate)
+
+    return answer
+
+
+def told(receiver, number: int) -> list[tuple[str, str]]:
+    """The kinds told so far with their candidates, in the order in which they happened."""
+    deadline = time.monotonic() + 20
+    while len(receiver.got) < number and time.monotonic() < deadline:
+        time.sleep(0.05)
+    bodies = sorted((json.loads(body) for _, body, _ in receiver.got), key=lambda body: body["at"])
+    return [(body["kind"], body["candidate"]) for body in bodies]
+
+
+def test_a_candidates_way_is_told_step_by_step(ledger, receiver, submitted, decides):
+    fact = submitted("France", "Lyon")
+    refresh()
+    first = the_open_candidate(ledger).key
+    assert told(receiver, 1) == [("candidate-ready", first)]
+    assert "/runs/flow-run/the-run" in json.loads(receiver.got[0][1])["text"]
+    decides(first, "approve")
+    assert {kind for kind, _ in told(receiver, 3)} == {"candidate-ready", "approved", "promoted"}
+    revoke([fact], "it was wrong", "ada")
+    second = the_open_candidate(ledger).key
+    decides(second, "approve")
+    assert sorted(told(receiver, 7)[3:]) == sorted(
+        (kind, second) for kind in ("candidate-ready", "approved", "promoted", "revoked")
+    )
+    assert {s.state for s in ledger.standings("notice")} == {"sent"}
+
+
+def test_a_rejection_is_told_and_so_is_what_was_overtaken(ledger, receiver, submitted, decides):
+    submitted("France", "Lyon")
+    refresh()
+    first = the_open_candidate(ledger).key
+    decides(first, "reject")
+    assert ("rejected", first) in told(receiver, 2)
+    submitted("Japan", "Osaka")
+    refresh()
+    second = the_open_candidate(ledger).key
+    opened = {"parent": "0" * 64, "new": [], "returning": [], "leaving": []}
+    ledger.append([Event(entity="candidate", key="d" * 64, kind="opened", actor="t", data=opened)])
+    approval = Event(entity="candidate", key="d" * 64, kind="approved", actor="hopper")
+    ledger.release("d" * 64, parent="0" * 64, new=[approval])
+    with pytest.raises(StaleParentError):
+        decides(second, "approve")
+    assert ("stale", second) in told(receiver, 4)

@@ -1,0 +1,228 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from datetime import datetime, timedelta
+from uuid import uuid4
+
+import pytest
+from typer.testing import CliRunner
+
+from flows.cli import app
+from tasks import notices
+from tasks.automation import NAME, ensure_automation
+from tasks.errors import NoticeError
+from tasks.lifecycle import Event
+from tasks.notices import resend, tell, tell_promoted
+from tasks.prefect_api import prefect_client
+from tasks.webhook import deliver
+
+pytestmark = pytest.mark.stack
+
+SECRET = "a secret of some length"
+DIGEST = "c" * 64
+
+
+@pytest.fixture
+def hooked(ledger, receiver, monkeypatch):
+    """A ledger with an open candidate, and a webhook that is tried three times in short order."""
+    monkeypatch.setenv("CORRIGENDA_WEBHOOK_URL", receiver.url)
+    monkeypatch.setenv("CORRIGENDA_WEBHOOK_SECRET", SECRET)
+    monkeypatch.setattr(notices, "deliver", lambda body, **more: deliver(body, **more, delays=(0.05, 0.05)))
+    ledger.append([candidate("opened", leaving=[])])
+    return ledger
+
+
+def candidate(kind: str, **data) -> Event:
+    return Event(entity="candidate", key=DIGEST, kind=kind, actor="refresh", data=data)
+
+
+def until(condition, seconds: float = 20):
+    """Wait until something holds; returns it."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "it did not come about in time"
+        time.sleep(0.05)
+    return found
+
+
+def settled(ledger, number: int = 1) -> list[str]:
+    """How each of so many notices ended."""
+
+    def ended():
+        found = ledger.standings("notice", states=["sent", "failed"])
+        return found if len(found) == number else None
+
+    return [f"{s.state}: {s.reason}" for s in until(ended)]
+
+
+def events_of(resource: str) -> list[dict]:
+    """What Prefect's server knows of a resource."""
+    with prefect_client() as client:
+        question = {"filter": {"resource": {"id": [resource]}, "order": "ASC"}, "limit": 50}
+        return client._client.post("/events/filter", json=question).json()["events"]
+
+
+def test_a_notice_is_sent_and_recorded(hooked, receiver):
+    tell("approved", candidate=DIGEST, text="grace approved it", ledger=hooked, data={"comment": "fine"})
+    assert settled(hooked) == [f"sent: {receiver.url.removesuffix('/secret-path')} answered 204 (attempt 1)"]
+    body = json.loads(receiver.got[0][1])
+    assert (body["kind"], body["candidate"], body["text"]) == ("approved", DIGEST, "grace approved it")
+    assert body["data"] == {"comment": "fine"} and body["id"] == hooked.standings("notice")[0].key
+
+
+def test_a_slow_receiver_holds_nobody_up(hooked, receiver):
+    receiver.seconds = 2.0
+    began = time.monotonic()
+    tell("approved", candidate=DIGEST, text="t", ledger=hooked)
+    assert time.monotonic() - began < 1.5
+    assert [s.state for s in hooked.standings("notice")] == ["due"]
+    assert settled(hooked)[0].startswith("sent")
+
+
+def test_a_failing_receiver_is_recorded_and_sent_to_again_on_demand(hooked, receiver):
+    receiver.statuses = [500, 500, 500, 204]
+    tell("rejected", candidate=DIGEST, text="t", ledger=hooked)
+    assert settled(hooked)[0].endswith("answered 500 (attempt 3)")
+    assert [s.state for s in resend(hooked)] == ["sent"]
+    assert len({body for _, body, _ in receiver.got}) == 1
+    assert resend(hooked) == []
+
+
+def test_a_notice_of_a_killed_process_stays_due_until_it_is_sent_again(hooked, receiver, monkeypatch):
+    monkeypatch.setattr(notices, "Thread", DeadThread)
+    tell("approved", candidate=DIGEST, text="t", ledger=hooked)
+    assert [s.state for s in hooked.standings("notice")] == ["due"] and not receiver.got
+    assert [s.state for s in resend(hooked)] == ["sent"] and len(receiver.got) == 1
+
+
+class DeadThread:
+    """One that never gets to run."""
+
+    def __init__(self, **how): ...
+
+    def start(self): ...
+
+    def join(self, seconds): ...
+
+
+def test_a_flow_that_runs_again_tells_nothing_twice_but_a_candidate_opened_again_is_told(hooked, receiver):
+    for _ in range(3):
+        tell("candidate-ready", candidate=DIGEST, text="waits", ledger=hooked)
+    assert len(settled(hooked)) == 1
+    hooked.append([candidate("replaced"), candidate("opened", leaving=[])])
+    tell("candidate-ready", candidate=DIGEST, text="waits", ledger=hooked)
+    assert len(settled(hooked, 2)) == 2 and len(receiver.got) == 2
+
+
+def test_what_is_found_each_hour_is_told_once_a_day(hooked, monkeypatch):
+    for _ in range(2):
+        tell("found", text="an alias was moved by hand", ledger=hooked)
+    tell("found", text="an object is missing", ledger=hooked)
+    assert len(settled(hooked, 2)) == 2
+    monkeypatch.setattr(notices, "datetime", Tomorrow)
+    tell("found", text="an object is missing", ledger=hooked)
+    assert len(settled(hooked, 3)) == 3
+
+
+class Tomorrow(datetime):
+    """A clock that is a day ahead."""
+
+    @classmethod
+    def now(cls, zone):
+        return datetime.now(zone) + timedelta(days=1)
+
+
+def test_a_release_tells_what_was_revoked_with_it(hooked, receiver):
+    hooked.append([candidate("replaced")])
+    leaving = [{"id": "boeing", "becomes": "revoked"}, {"id": "france", "becomes": "expired"}]
+    hooked.append([candidate("opened", leaving=leaving)])
+    release = hooked.release(DIGEST, parent="base", new=[candidate("approved")])
+    tell_promoted(release, version="7", ledger=hooked)
+    settled(hooked, 2)
+    told = sorted((b["kind"], b["data"].get("facts")) for b in (json.loads(body) for _, body, _ in receiver.got))
+    assert told == [("promoted", None), ("revoked", ["boeing"])]
+
+
+def test_a_ledger_that_is_away_fails_nobody(hooked, stack, monkeypatch, caplog):
+    from tasks.ledger import Ledger
+
+    away = Ledger("postgresql+psycopg2://postgres@/nowhere?host=/nonexistent")
+    tell("approved", candidate=DIGEST, text="t", ledger=away)
+    assert "approved of cccccccccccc could not be told: the ledger's database" in caplog.text
+    assert not hooked.standings("notice")
+
+
+def test_without_a_webhook_nothing_is_recorded(ledger):
+    ledger.append([candidate("opened")])
+    tell("approved", candidate=DIGEST, text="t", ledger=ledger)
+    assert ledger.standings("notice") == []
+    with pytest.raises(NoticeError, match="CORRIGENDA_WEBHOOK_URL"):
+        resend(ledger)
+
+
+PROCESS = """
+import sys
+from tasks.ledger import Ledger
+from tasks.notices import tell
+tell("approved", candidate="c" * 64, text="from a process that ends at once", ledger=Ledger(sys.argv[1]))
+"""
+
+
+def test_a_process_that_ends_at_once_still_tells_both_ways(hooked, ledger_url, receiver):
+    receiver.seconds, receiver.statuses = 1.0, [503, 204]
+    subprocess.run([sys.executable, "-c", PROCESS, ledger_url], env=dict(os.environ), check=True, timeout=90)
+    assert settled(hooked)[0].endswith("answered 204 (attempt 2)")
+    told = until(
+        lambda: [e for e in events_of(f"corrigenda.candidate.{DIGEST}") if "ends at once" in str(e["payload"])]
+    )
+    assert told[0]["event"] == "corrigenda.approved"
+
+
+def test_the_list_shows_what_was_sent_and_what_failed(hooked, receiver, ledger_url, monkeypatch):
+    monkeypatch.setenv("CORRIGENDA_DATABASE_URL", ledger_url)
+    receiver.statuses = [404, 204]
+    tell("approved", candidate=DIGEST, text="first", ledger=hooked)
+    settled(hooked)
+    tell("promoted", candidate=DIGEST, text="second", ledger=hooked)
+    settled(hooked, 2)
+    shown = CliRunner().invoke(app, ["notices"], env={"COLUMNS": "200"}).output
+    rows = [[cell.strip() for cell in line.split("│")[2:-1]] for line in shown.splitlines() if "UTC" in line]
+    host = receiver.url.removesuffix("/secret-path")
+    assert rows == [
+        ["approved", "failed", f"{host} answered 404 (attempt 1)", "first"],
+        ["promoted", "sent", f"{host} answered 204 (attempt 1)", "second"],
+    ]
+
+
+def test_the_automation_is_made_once_and_kept_as_people_changed_it(stack):
+    with prefect_client() as client:
+        (found,) = client.read_automations_by_name(NAME)  # of 'corrigenda up'
+        assert ensure_automation(client) == str(found.id)
+        assert client.read_automations_by_name(NAME) == [found]
+        with pytest.raises(NoticeError, match="no block 'slack-webhook/nobody'"):
+            ensure_automation(client, block="slack-webhook/nobody")
+
+
+def test_an_event_fires_the_automation_which_notifies_through_a_block(ledger, receiver):
+    from prefect.blocks.notifications import CustomWebhookNotificationBlock
+
+    digest = uuid4().hex * 2
+    name = f"people-{digest[:8]}"
+    block = CustomWebhookNotificationBlock(
+        name="people", url=receiver.url, json_data={"subject": "{{subject}}", "body": "{{body}}"}
+    )
+    block.save(name)
+    with prefect_client() as client:
+        ensure_automation(client, block=f"custom-webhook/{name}")
+    time.sleep(2)  # the server reads its automations again every second or so
+    ledger.append([Event(entity="candidate", key=digest, kind="opened", actor="refresh")])
+    tell("candidate-ready", candidate=digest, text="{{ 7 * 7 }} waits for you", ledger=ledger)
+    until(lambda: receiver.got, seconds=60)
+    shown = json.loads(receiver.got[0][1])
+    assert shown == {"subject": "Corrigenda: candidate-ready", "body": "{{ 7 * 7 }} waits for you"}
+    (event,) = until(lambda: events_of(f"corrigenda.candidate.{digest}"))  # stored some seconds after it fires
+    assert event["event"] == "corrigenda.candidate-ready" and event["payload"]["candidate"] == digest
