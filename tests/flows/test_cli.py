@@ -18,6 +18,7 @@ COMMANDS = {
     "withdrawals": {"revoke", "expire", "rollback"},
     "releases": {"releases", "pull", "export", "ask"},
     "the ledger": {"ledger"},
+    "trust": {"trust", "people"},
     "the engine": {"locate", "benchmark"},
 }
 
@@ -28,6 +29,8 @@ def test_all_commands_are_in_one_app_each_with_its_help():
     assert set(commands["review"].commands) == {"show", "approve", "reject"}
     assert set(commands["ledger"].commands) == {"verify", "show", "as-of"}
     assert set(commands["policy"].commands) == {"list", "check", "test", "schema"}
+    assert set(commands["trust"].commands) == {"init", "show"}
+    assert set(commands["people"].commands) == {"add", "list", "revoke"}
     assert all(command.help for command in commands.values())
 
 
