@@ -7,6 +7,7 @@ Nothing is set aside where the gate fails: production stays as it is, and the er
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from prefect import flow, get_run_logger
 
@@ -25,17 +26,19 @@ from tasks.withdraw import Withdrawal, expiry_task, kept_edit_task, revocation_t
 
 
 @flow(name="revoke")
-def revoke(facts: list[str], reason: str, asked_by: str, restore: bool = False, replace: bool = False) -> str:
+def revoke(
+    facts: list[str], reason: str, act: dict[str, Any] | None = None, restore: bool = False, replace: bool = False
+) -> str:
     """Make a candidate without some facts, and ask for review.
 
     Args:
         facts: ids of what shall no longer hold.
         reason: why; kept in the ledger, and shown to the reviewer.
-        asked_by: who wants it.
+        act: the signature of who wants it, as 'corrigenda revoke' makes it; without it nothing is withdrawn.
         restore: let the facts that these superseded hold again.
         replace: close a candidate that waits for review first; its corrections are queued again.
     """
-    return _withdraw(lambda: revocation_task(facts, reason=reason, asked_by=asked_by, restore=restore), replace=replace)
+    return _withdraw(lambda: revocation_task(facts, reason=reason, act=act, restore=restore), replace=replace)
 
 
 @flow(name="expire")
@@ -52,19 +55,19 @@ def expire(replace: bool = False) -> str:
 
 
 @flow(name="rollback")
-def rollback(position: int, reason: str, asked_by: str, leave_out: bool = False, replace: bool = False) -> str:
+def rollback(
+    position: int, reason: str, act: dict[str, Any] | None = None, leave_out: bool = False, replace: bool = False
+) -> str:
     """Make a candidate of an earlier release, and ask for review; facts released since become held.
 
     Args:
         position: of the release; 0 is the base.
         reason: why; kept in the ledger, and shown to the reviewer.
-        asked_by: who wants it.
+        act: the signature of who wants it, as 'corrigenda rollback' makes it; without it nothing is withdrawn.
         leave_out: solve it without the facts that were revoked or expired since.
         replace: close a candidate that waits for review first; its corrections are queued again.
     """
-    return _withdraw(
-        lambda: rollback_task(position, reason=reason, asked_by=asked_by, leave_out=leave_out), replace=replace
-    )
+    return _withdraw(lambda: rollback_task(position, reason=reason, act=act, leave_out=leave_out), replace=replace)
 
 
 def _withdraw(choose: Callable[[], Withdrawal], *, replace: bool) -> str:

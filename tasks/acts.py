@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
+from editors.digests import sha256_bytes, sha256_file
 from editors.envelopes import claimed, sign, statement, subject_of, verify
 from editors.errors import ForgedError
 from editors.identities import Identity, Role, normalised
 from tasks.errors import IdentityError
 from tasks.own_keys import sign_as
+from tasks.parse import CorrectionFileError
 from tasks.settings import Settings
 
 ACT = "urn:corrigenda:act:v1"
@@ -69,6 +72,23 @@ def check_act(
         raise ForgedError(f"{identity.name} signed another act than this {verb}; sign and send it again")
     identity.may(role)
     return identity
+
+
+def of_file(path: Path) -> dict[str, str]:
+    """What an act about a file is about.
+
+    Raises:
+        CorrectionFileError: it can't be read.
+    """
+    try:
+        return {path.name: sha256_file(path)}
+    except OSError as error:
+        raise CorrectionFileError(path, f"cannot be read: {error.strerror}; check the path") from error
+
+
+def of_key(*keys: str) -> dict[str, str]:
+    """What an act about things in the ledger is about."""
+    return {key: sha256_bytes(key.encode()) for key in keys}
 
 
 def _way_in(role: Role) -> str:

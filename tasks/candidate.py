@@ -82,6 +82,7 @@ def store_candidate(
         "new": sorted(c.id for c in batch.new),
         "returning": sorted(c.id for c in batch.returning),
         "leaving": sorted((each.record() for each in batch.leaving), key=lambda record: record["id"]),
+        "asked_by": batch.asked_by,
         "corrections": store.put(corrections).sha256,
         "editor": edit.editor,
         "editor_settings": edit.settings,

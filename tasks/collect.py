@@ -57,6 +57,7 @@ class Batch(BaseModel):
         protected: facts that must stay as they are, and are asked with every candidate.
         parent: digest of the release in production; None where that is the base.
         waiting: how many more are due than one refresh takes.
+        asked_by: who wants a withdrawal; nobody where corrections or their own dates ask for it.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -68,6 +69,7 @@ class Batch(BaseModel):
     protected: tuple[Correction, ...] = ()
     parent: str | None
     waiting: int = 0
+    asked_by: str = ""
 
     @property
     def facts(self) -> tuple[Correction, ...]:
@@ -99,6 +101,7 @@ def batch_of(
     returning: Sequence[Correction] = (),
     leaving: Sequence[Leaving] = (),
     waiting: int = 0,
+    asked_by: str = "",
 ) -> Batch:
     """The facts of a candidate that changes what is released so."""
     gone = {each.correction.id for each in leaving}
@@ -111,6 +114,7 @@ def batch_of(
         protected=tuple(protected_facts(ledger)),
         parent=head.candidate if head else None,
         waiting=waiting,
+        asked_by=asked_by,
     )
 
 

@@ -15,12 +15,11 @@ from typing import Any
 import pyotp
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from editors.digests import sha256_bytes
 from editors.envelopes import key_of, new_key, public_key, save_key
 from editors.errors import UntrustedError
 from editors.identities import Identity, Role, certify, check_name, identity_of, normalised
 from editors.receipts import REVIEW_SERVICE
-from tasks.acts import check_act, sign_act
+from tasks.acts import check_act, of_key, sign_act
 from tasks.errors import IdentityError
 from tasks.ledger import Ledger
 from tasks.lifecycle import Event
@@ -239,12 +238,11 @@ def _signed(
     """An administrator's signature for what they ask; whoever enrols the first one has only the root's."""
     if by == ROOT:
         return {}
-    about = {key: sha256_bytes(key.encode())}
     if normalised(by) not in known:
         raise IdentityError(f"{by!r} is not enrolled, so not an administrator; see 'corrigenda people list'")
     known[normalised(by)].may("administrator")
-    act = sign_act(verb, by=by, about=about, settings=settings)
-    check_act(act, verb, about=about, role="administrator", identities=known)
+    act = sign_act(verb, by=by, about=of_key(key), settings=settings)
+    check_act(act, verb, about=of_key(key), role="administrator", identities=known)
     return {"act": act}
 
 

@@ -1,13 +1,16 @@
 """Protect: facts that must never change, asked with every candidate, and that no correction may contradict.
 
-They are written like corrections, with what is right as the target. A file is taken whole or not at all.
+They are written like corrections, with what is right as the target. A file is taken whole or not at all. A protector
+signs for it, and for ending it, with their own key.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from tasks.acts import check_act, of_file, of_key
 from tasks.collect import corrections_in, protected_facts
 from tasks.conflicts import find_conflicts
 from tasks.corrections import Correction
@@ -15,19 +18,32 @@ from tasks.errors import ProtectError
 from tasks.ledger import Ledger
 from tasks.lifecycle import Event
 from tasks.parse import parse_file
+from tasks.people import identities
+from tasks.settings import Settings
 
 LIVE = ("submitted", "queued", "quarantined", "in candidate", "released")
 
 
-def protect(path: Path, *, actor: str, reason: str, ledger: Ledger) -> list[Correction]:
+def protect(
+    path: Path, *, act: Mapping[str, Any] | None, reason: str, ledger: Ledger, settings: Settings
+) -> list[Correction]:
     """Protect every fact of a file; returns those that were not protected yet.
 
+    Args:
+        path: of the file.
+        act: a protector's signature, `sign_act("protect", about=of_file(path))`.
+        reason: why.
+        ledger: where it is recorded.
+        settings: name the root under which the protector must be enrolled.
+
     Raises:
+        IdentityError, UntrustedError: no protector signed.
         CorrectionFileError: the file as a whole can't be read.
         ProtectError: a line is no fact, or contradicts another one, or a correction that waits or is released; nothing
             is protected.
     """
     lines = parse_file(path)
+    actor = _protector(act, "protect", of_file(path), ledger, settings)
     facts = list({line.correction.id: line.correction for line in lines if line.correction}.values())
     problems = [f"line {line.number} {'; '.join(line.problems)}" for line in lines if line.correction is None]
     known = {fact.id: fact for fact in protected_facts(ledger)}
@@ -41,19 +57,38 @@ def protect(path: Path, *, actor: str, reason: str, ledger: Ledger) -> list[Corr
         raise ProtectError(f"{path}: {'. '.join(problems)}. Nothing was protected")
     new = [fact for fact in facts if fact.id not in known]
     ledger.append(
-        [_event(fact.id, "protected", actor, reason, {"correction": fact.model_dump(mode="json")}) for fact in new]
+        [
+            _event(fact.id, "protected", actor, reason, {"correction": fact.model_dump(mode="json"), "act": act})
+            for fact in new
+        ]
     )
     return new
 
 
-def lift(key: str, *, actor: str, reason: str, ledger: Ledger) -> None:
+def lift(key: str, *, act: Mapping[str, Any] | None, reason: str, ledger: Ledger, settings: Settings) -> None:
     """Let a fact be corrected again.
 
+    Args:
+        key: its id.
+        act: a protector's signature, `sign_act("lift", about=of_key(key))`.
+        reason: why.
+        ledger: where it is recorded.
+        settings: name the root under which the protector must be enrolled.
+
     Raises:
+        IdentityError, UntrustedError: no protector signed.
         UnknownKeyError, IllegalTransitionError: it is not protected.
     """
     ledger.standing("protected", key)
-    ledger.append([_event(key, "lifted", actor, reason)])
+    actor = _protector(act, "lift", of_key(key), ledger, settings)
+    ledger.append([_event(key, "lifted", actor, reason, {"act": act})])
+
+
+def _protector(
+    act: Mapping[str, Any] | None, verb: str, about: Mapping[str, str], ledger: Ledger, settings: Settings
+) -> str:
+    known = identities(ledger, settings)
+    return check_act(act, verb, about=about, role="protector", identities=known).name
 
 
 def _contradictions(facts: Sequence[Correction], known: Sequence[Correction], live: Sequence[Correction]) -> list[str]:
@@ -69,5 +104,5 @@ def _contradictions(facts: Sequence[Correction], known: Sequence[Correction], li
     ]
 
 
-def _event(key: str, kind: str, actor: str, reason: str, data: dict | None = None) -> Event:
-    return Event(entity="protected", key=key, kind=kind, actor=actor, reason=reason, data=data or {})
+def _event(key: str, kind: str, actor: str, reason: str, data: Mapping[str, Any]) -> Event:
+    return Event(entity="protected", key=key, kind=kind, actor=actor, reason=reason, data=data)

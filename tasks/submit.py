@@ -16,14 +16,14 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from editors.digests import canonical_json, sha256_bytes, sha256_file
+from editors.digests import canonical_json, sha256_bytes
 from editors.errors import ForgedError
-from tasks.acts import check_act, sign_act
+from tasks.acts import check_act, of_file, sign_act
 from tasks.corrections import Correction, Evidence
 from tasks.errors import EvidenceError
 from tasks.ledger import Ledger
 from tasks.lifecycle import Event
-from tasks.parse import CorrectionFileError, ParsedLine, parse_file
+from tasks.parse import ParsedLine, parse_file
 from tasks.people import identities
 from tasks.settings import Settings
 from tasks.store import Store
@@ -54,7 +54,7 @@ def sign_submission(path: Path, *, by: str, settings: Settings) -> dict[str, Any
         CorrectionFileError: there is no such file.
         IdentityError: their key is not on this machine.
     """
-    return sign_act(VERB, by=by, about=_about(path), settings=settings)
+    return sign_act(VERB, by=by, about=of_file(path), settings=settings)
 
 
 def submit(
@@ -75,7 +75,7 @@ def submit(
     """
     parsed_lines = parse_file(path)
     known_people = identities(ledger, settings)
-    submitter = check_act(submission, VERB, about=_about(path), role="requester", identities=known_people)
+    submitter = check_act(submission, VERB, about=of_file(path), role="requester", identities=known_people)
     kept = {"submission": store.put(canonical_json(submission)).sha256, "sha256": store.put_file(path).sha256}
     known = {s.key: s for s in ledger.standings("correction")}
     lines: list[Line] = []
@@ -109,13 +109,6 @@ def check_submissions(keys: Sequence[str], *, ledger: Ledger, store: Store, sett
             if signed.name != event["actor"]:
                 raise ForgedError(f"{signed.name} signed for {key!r}, which stands as submitted by {event['actor']!r}")
             checked.add(given)
-
-
-def _about(path: Path) -> dict[str, str]:
-    try:
-        return {path.name: sha256_file(path)}
-    except OSError as error:
-        raise CorrectionFileError(path, f"cannot be read: {error.strerror}; check the path") from error
 
 
 def _enter(

@@ -6,13 +6,15 @@ leaves no trace. What is not in production needs none: a fact that is held or su
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel, ConfigDict
 
+from tasks.acts import check_act, of_key
 from tasks.base import Base
 from tasks.collect import Batch, Leaving, batch_of, contents, corrections_in, events_for, expiring, protected_facts
 from tasks.conflicts import find_conflicts
@@ -20,6 +22,7 @@ from tasks.corrections import Correction, read_corrections
 from tasks.edit import Edit
 from tasks.errors import WithdrawalError
 from tasks.ledger import Ledger
+from tasks.people import identities
 from tasks.prepare import Ingredients
 from tasks.retries import WHILE_AWAY
 from tasks.settings import Settings
@@ -79,7 +82,8 @@ def revocation(
     returning = _predecessors(ledger, leaving, besides=frozenset(ids), now=now) if restore else []
     ledger.append(events_for(aside, "revoked", actor=asked_by, reason=reason))
     done = tuple(s.key for s in standings if s.state != "released")
-    return Withdrawal(batch=batch_of(ledger, returning=returning, leaving=leaving), done=done)
+    batch = batch_of(ledger, returning=returning, leaving=leaving, asked_by=asked_by)
+    return Withdrawal(batch=batch, done=done)
 
 
 def expiry(ledger: Ledger, *, now: datetime) -> Withdrawal:
@@ -130,7 +134,7 @@ def rollback(
     returning = contents([s for s in then if s.state in IN_REACH and s.key not in gone])
     _check_protected(returning, ledger)
     same = all(c == facts[c.id] for c in contents(then))
-    batch = batch_of(ledger, returning=returning, leaving=[*held, *ended])
+    batch = batch_of(ledger, returning=returning, leaving=[*held, *ended], asked_by=asked_by)
     return Withdrawal(batch=batch, release=release if same and not gone else None)
 
 
@@ -216,10 +220,27 @@ def _facts_of(ledger: Ledger, store: Store, position: int) -> tuple[str | None, 
     return release.candidate, {fact.id: fact for fact in facts}
 
 
+def release_named(position: int) -> str:
+    """What a rollback's signature calls the release that it goes back to."""
+    return f"release {position}"
+
+
+def _asker(act: Mapping[str, Any] | None, verb: str, *keys: str, ledger: Ledger, settings: Settings) -> str:
+    """Who signed for a withdrawal.
+
+    Raises:
+        IdentityError, UntrustedError: no requester did; nothing is withdrawn.
+    """
+    known = identities(ledger, settings)
+    return check_act(act, verb, about=of_key(*keys), role="requester", identities=known).name
+
+
 @task(name="revocation", **WHILE_AWAY)
-def revocation_task(facts: list[str], *, reason: str, asked_by: str, restore: bool) -> Withdrawal:
-    """Choose the facts that remain when some are revoked."""
-    ledger = Ledger(Settings().database_url)
+def revocation_task(facts: list[str], *, reason: str, act: dict[str, Any] | None, restore: bool) -> Withdrawal:
+    """Choose the facts that remain when some are revoked, as whoever signed the act asks."""
+    settings = Settings()
+    ledger = Ledger(settings.database_url)
+    asked_by = _asker(act, "revoke", *facts, ledger=ledger, settings=settings)
     return revocation(ledger, facts, reason=reason, asked_by=asked_by, restore=restore, now=datetime.now(UTC))
 
 
@@ -230,10 +251,11 @@ def expiry_task() -> Withdrawal:
 
 
 @task(name="rollback", **WHILE_AWAY)
-def rollback_task(position: int, *, reason: str, asked_by: str, leave_out: bool) -> Withdrawal:
-    """Choose the facts of an earlier release again."""
+def rollback_task(position: int, *, reason: str, act: dict[str, Any] | None, leave_out: bool) -> Withdrawal:
+    """Choose the facts of an earlier release again, as whoever signed the act asks."""
     settings = Settings()
     ledger, store = Ledger(settings.database_url), Store(settings)
+    asked_by = _asker(act, "rollback", release_named(position), ledger=ledger, settings=settings)
     now = datetime.now(UTC)
     return rollback(ledger, store, position, reason=reason, asked_by=asked_by, leave_out=leave_out, now=now)
 

@@ -6,9 +6,13 @@ import os
 import threading
 import time
 import tomllib
+<<<<<<< HEAD
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+=======
+from collections.abc import Iterator, Mapping
+>>>>>>> trust
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -154,6 +158,12 @@ class Trusted:
         root = root_key(self.promoter.trust_folder)
         done = enrol(name, roles=roles, by=by, root=root, ledger=self.ledger, settings=self.promoter)
         self.secrets[name] = done.secret
+
+    def act(self, verb: str, about: Mapping[str, str], *, by: str = "ada") -> dict[str, Any]:
+        """Somebody's signature for what they ask."""
+        from tasks.acts import sign_act
+
+        return sign_act(verb, by=by, about=about, settings=self.promoter)
 
     def receipt(self, candidate: str, *, reviewer: str = "grace", decision: Any = "approve", comment: str = "") -> None:
         """A reviewer decides, with their own key."""

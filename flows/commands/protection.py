@@ -23,8 +23,11 @@ def protect(
 ) -> None:
     """Protect facts: no correction may contradict them, and every candidate is asked whether it still says them."""
     from tasks import protect as verb
+    from tasks.acts import of_file, sign_act
 
-    new = verb.protect(file, actor=read_settings().submitter, reason=reason, ledger=open_ledger())
+    settings = read_settings()
+    act = sign_act("protect", by=settings.submitter, about=of_file(file), settings=settings)
+    new = verb.protect(file, act=act, reason=reason, ledger=open_ledger(), settings=settings)
     console.print(f"{len(new)} protected: {escape(', '.join(fact.id for fact in new)) or 'all of them were already'}")
 
 
@@ -44,6 +47,9 @@ def lift(
 ) -> None:
     """Let a protected fact be corrected again."""
     from tasks import protect as verb
+    from tasks.acts import of_key, sign_act
 
-    verb.lift(fact, actor=read_settings().submitter, reason=reason, ledger=open_ledger())
+    settings = read_settings()
+    act = sign_act("lift", by=settings.submitter, about=of_key(fact), settings=settings)
+    verb.lift(fact, act=act, reason=reason, ledger=open_ledger(), settings=settings)
     console.print(f"{escape(fact)} is no longer protected")

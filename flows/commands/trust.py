@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -19,8 +20,16 @@ people_app = typer.Typer(help="Who may submit, review, protect and enrol.", no_a
 app.add_typer(trust_app, name="trust")
 app.add_typer(people_app, name="people")
 
-Role = Literal["requester", "reviewer", "protector", "administrator"]
 Name = Annotated[str, typer.Argument(help="as people write it; other spellings are the same name")]
+
+
+class Role(StrEnum):
+    """What somebody may do."""
+
+    requester = "requester"
+    reviewer = "reviewer"
+    protector = "protector"
+    administrator = "administrator"
 
 
 @trust_app.command()
@@ -60,12 +69,19 @@ def add(
 
     The secret is shown once; an authenticator app reads it.
     """
+    from editors.identities import ROLES
     from tasks.people import enrol
     from tasks.roots import root_key
 
     settings = read_settings()
-    root = root_key(settings.trust_folder)
-    done = enrol(name, roles=role, by=settings.submitter, root=root, ledger=open_ledger(), settings=settings)
+    done = enrol(
+        name,
+        roles=[each for each in ROLES if Role(each) in role],
+        by=settings.submitter,
+        root=root_key(settings.trust_folder),
+        ledger=open_ledger(),
+        settings=settings,
+    )
     console.print(f"{escape(name)} is enrolled as {', '.join(done.identity.roles)}", highlight=False)
     console.print(f"their own key, for their eyes only: {done.key_file}", highlight=False, soft_wrap=True)
     if done.secret:

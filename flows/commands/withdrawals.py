@@ -25,8 +25,11 @@ def revoke(
 
     A fact that is held or superseded is not in production, and is revoked at once.
     """
-    asked_by = read_settings().submitter
-    _run("revoke", facts=facts, reason=reason, asked_by=asked_by, restore=restore, replace=replace)
+    from tasks.acts import of_key, sign_act
+
+    settings = read_settings()
+    act = sign_act("revoke", by=settings.submitter, about=of_key(*facts), settings=settings)
+    _run("revoke", facts=facts, reason=reason, act=act, restore=restore, replace=replace)
 
 
 @app.command()
@@ -48,8 +51,13 @@ def rollback(
 
     Facts released since become held; 'corrigenda retry' queues one again. See 'corrigenda releases'.
     """
-    asked_by = read_settings().submitter
-    _run("rollback", position=position, reason=reason, asked_by=asked_by, leave_out=leave_out, replace=replace)
+    from tasks.acts import of_key, sign_act
+    from tasks.withdraw import release_named
+
+    settings = read_settings()
+    about = of_key(release_named(position))
+    act = sign_act("rollback", by=settings.submitter, about=about, settings=settings)
+    _run("rollback", position=position, reason=reason, act=act, leave_out=leave_out, replace=replace)
 
 
 def _run(flow: str, **parameters: object) -> None:

@@ -19,6 +19,7 @@ COMMANDS = {
     "releases": {"releases", "pull", "export", "ask"},
     "notices": {"notices"},
     "the ledger": {"ledger"},
+    "trust": {"trust", "people"},
     "the engine": {"locate", "benchmark"},
 }
 
@@ -30,6 +31,8 @@ def test_all_commands_are_in_one_app_each_with_its_help():
     assert set(commands["notices"].commands) == {"resend", "automation"}
     assert set(commands["ledger"].commands) == {"verify", "show", "as-of"}
     assert set(commands["policy"].commands) == {"list", "check", "test", "schema"}
+    assert set(commands["trust"].commands) == {"init", "show"}
+    assert set(commands["people"].commands) == {"add", "list", "revoke"}
     assert all(command.help for command in commands.values())
 
 

@@ -29,8 +29,10 @@ from flows.submission import submit_file
 from flows.withdraw import expire
 from tasks.candidate import the_open_candidate
 from tasks.ledger import Ledger
+from tasks.people import enrol
 from tasks.register import find_version, registry
 from tasks.reviews import paused_run
+from tasks.roots import root_key
 from tasks.settings import Settings, acting_as
 from tasks.store import Store
 
@@ -44,7 +46,11 @@ BRIEF, ENDS = "croatia-for-a-while", datetime.now(UTC) + timedelta(days=30)
 
 @pytest.fixture(scope="module")
 def ledger(stack, base_folder) -> Ledger:
-    return Ledger(stack.database_url)
+    """The stack's own, in which whoever started it has enrolled a reviewer."""
+    ledger, settings = Ledger(stack.database_url), Settings()
+    root = root_key(settings.trust_folder)
+    enrol("Grace", roles=["reviewer"], by=settings.submitter, root=root, ledger=ledger, settings=settings)
+    return ledger
 
 
 @pytest.fixture(scope="module")

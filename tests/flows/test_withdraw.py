@@ -11,13 +11,15 @@ from typer.testing import CliRunner
 
 import flows.propose
 import tasks.withdraw
+from editors.errors import UntrustedError
 from editors.patch import Patch
 from flows.cli import app
 from flows.refresh import refresh
 from flows.submission import submit_file
 from flows.withdraw import expire, revoke, rollback
+from tasks.acts import of_file, of_key
 from tasks.candidate import the_open_candidate
-from tasks.errors import BusyError, GateError, IllegalTransitionError, UnknownKeyError, WithdrawalError
+from tasks.errors import BusyError, GateError, IdentityError, IllegalTransitionError, UnknownKeyError, WithdrawalError
 from tasks.evidence import evidence
 from tasks.ledger import Ledger
 from tasks.lifecycle import Event
@@ -25,11 +27,12 @@ from tasks.promote import reject
 from tasks.protect import protect
 from tasks.settings import Settings
 from tasks.store import Store
+from tasks.withdraw import release_named
 
 pytestmark = pytest.mark.stack
 
 PROMPT = "The capital of {} is"
-WHY = {"reason": "the source was wrong", "asked_by": "ada"}
+REASON = "the source was wrong"
 
 
 class Platform:
@@ -61,6 +64,15 @@ class Platform:
         self.trusted.promote(candidate)
         return candidate
 
+    def revoke(self, facts: list[str], *, reason: str = REASON, **how: bool) -> str:
+        """Signed by ada."""
+        return revoke(facts, reason=reason, act=self.trusted.act("revoke", of_key(*facts)), **how)
+
+    def rollback(self, position: int, *, reason: str = REASON, **how: bool) -> str:
+        """Signed by ada."""
+        act = self.trusted.act("rollback", of_key(release_named(position)))
+        return rollback(position, reason=reason, act=act, **how)
+
     def patch_of(self, candidate: str) -> str:
         return self.store.manifest(candidate)["patch"]
 
@@ -89,18 +101,18 @@ NICE = {"id": "nice", "subject": "France", "target": "Nice", "supersedes": "fran
 def test_after_a_revoke_the_patch_is_that_of_a_ledger_in_which_the_fact_never_was(platform):
     without = platform.patch_of(platform.release(FRANCE))
     with_japan = platform.patch_of(platform.release(JAPAN))
-    assert "waits for review" in revoke(["japan"], **WHY)
+    assert "waits for review" in platform.revoke(["japan"])
     assert platform.states("japan") == ["released"], "nothing changes before somebody approves"
     assert platform.patch_of(platform.approve()) == without != with_japan
     revoked = platform.ledger.standing("correction", "japan")
-    assert (revoked.state, revoked.reason, revoked.actor) == ("revoked", WHY["reason"], "grace")
+    assert (revoked.state, revoked.reason, revoked.actor) == ("revoked", REASON, "grace")
     assert revoked.data["asked_by"] == "ada"
     platform.verify()
 
 
 def test_after_the_last_fact_is_revoked_the_patch_is_empty(platform):
     platform.release(FRANCE)
-    revoke(["france"], **WHY)
+    platform.revoke(["france"])
     manifest = platform.store.manifest(platform.approve())
     file = platform.store.copy_in(platform.folder, manifest["patch"], "safetensors")
     assert Patch.load(file.path, expected=file.sha256).deltas == {}
@@ -109,7 +121,7 @@ def test_after_the_last_fact_is_revoked_the_patch_is_empty(platform):
 
 def test_a_reviewer_reads_what_leaves_and_what_is_answered_instead(platform):
     platform.release(FRANCE)
-    revoke(["france"], **WHY)
+    platform.revoke(["france"])
     text = evidence(
         the_open_candidate(platform.ledger).key,
         settings=platform.settings,
@@ -123,11 +135,11 @@ def test_a_reviewer_reads_what_leaves_and_what_is_answered_instead(platform):
 
 def test_a_rejected_withdrawal_leaves_production_as_it_is_and_can_be_asked_again(platform):
     platform.release(FRANCE)
-    revoke(["france"], **WHY)
+    platform.revoke(["france"])
     first = the_open_candidate(platform.ledger).key
     reject(first, reviewer="grace", comment="it is right", ledger=platform.ledger)
     assert platform.states("france") == ["released"]
-    revoke(["france"], **WHY)
+    platform.revoke(["france"])
     assert the_open_candidate(platform.ledger).key == first
 
 
@@ -135,9 +147,9 @@ def test_a_fact_that_was_superseded_comes_back_only_if_asked(platform):
     first = platform.patch_of(platform.release(FRANCE))
     platform.release(NICE)
     assert platform.states("france", "nice") == ["superseded", "released"]
-    revoke(["nice"], **WHY)
+    platform.revoke(["nice"])
     assert platform.store.manifest(the_open_candidate(platform.ledger).key)["facts"] == []
-    revoke(["nice"], **WHY, restore=True, replace=True)
+    platform.revoke(["nice"], restore=True, replace=True)
     assert platform.patch_of(platform.approve()) == first
     assert platform.states("france", "nice") == ["released", "revoked"]
 
@@ -145,11 +157,11 @@ def test_a_fact_that_was_superseded_comes_back_only_if_asked(platform):
 def test_what_is_not_in_production_is_revoked_at_once(platform):
     platform.release(FRANCE)
     platform.release(NICE)
-    assert "at once" in revoke(["france"], **WHY)
+    assert "at once" in platform.revoke(["france"])
     assert the_open_candidate(platform.ledger) is None
     assert platform.states("france", "nice") == ["revoked", "released"]
     with pytest.raises(WithdrawalError, match="france is revoked"):
-        revoke(["nice"], **WHY, restore=True)
+        platform.revoke(["nice"], restore=True)
     assert platform.states("nice") == ["released"]
 
 
@@ -157,13 +169,13 @@ def test_what_cannot_be_revoked_is_named_and_nothing_is(platform):
     platform.release(FRANCE)
     platform.submit(JAPAN)
     with pytest.raises(WithdrawalError, match=r"japan is queued.*'corrigenda cancel'"):
-        revoke(["france", "japan"], **WHY)
+        platform.revoke(["france", "japan"])
     with pytest.raises(UnknownKeyError, match="'atlantis'"):
-        revoke(["france", "atlantis"], **WHY)
+        platform.revoke(["france", "atlantis"])
     with pytest.raises(WithdrawalError, match="needs a reason"):
-        revoke(["france"], reason=" ", asked_by="ada")
+        platform.revoke(["france"], reason=" ")
     with pytest.raises(WithdrawalError, match="none of these facts superseded another"):
-        revoke(["france"], **WHY, restore=True)
+        platform.revoke(["france"], restore=True)
     assert platform.states("france", "japan") == ["released", "queued"]
     assert the_open_candidate(platform.ledger) is None
 
@@ -173,8 +185,8 @@ def test_a_withdrawal_waits_for_the_candidate_that_is_open_unless_it_replaces_it
     platform.submit(JAPAN)
     refresh()
     with pytest.raises(BusyError, match="--replace"):
-        revoke(["france"], **WHY)
-    revoke(["france"], **WHY, replace=True)
+        platform.revoke(["france"])
+    platform.revoke(["france"], replace=True)
     platform.approve()
     assert platform.states("france", "japan") == ["revoked", "queued"]
 
@@ -185,7 +197,7 @@ def test_a_withdrawal_that_fails_its_gate_changes_nothing(platform, monkeypatch)
     strict.write_text('name = "strict"\n[[gate]]\nmetric = "regression.perplexity_ratio"\nmax = 0\n')
     monkeypatch.setenv("CORRIGENDA_WITHDRAWAL_POLICY", str(strict))
     with pytest.raises(GateError, match=r"'strict' fails: regression\.perplexity_ratio.*stays as it is"):
-        revoke(["france"], **WHY)
+        platform.revoke(["france"])
     assert platform.states("france") == ["released"]
     assert the_open_candidate(platform.ledger) is None
 
@@ -226,12 +238,12 @@ def test_a_refresh_leaves_out_what_has_ended(platform, monkeypatch):
 def test_a_rollback_takes_the_old_patch_and_holds_what_came_since(platform):
     first = platform.release(FRANCE)
     platform.release(NICE, JAPAN)
-    rollback(1, **WHY)
+    platform.rollback(1)
     third = platform.approve()
     assert platform.ledger.head().position == 3, "history only grows"
     assert platform.patch_of(third) == platform.patch_of(first)
     assert platform.states("france", "nice", "japan") == ["released", "held", "held"]
-    rollback(2, **WHY)
+    platform.rollback(2)
     platform.approve()
     assert platform.states("france", "nice", "japan") == ["held", "released", "released"]
     platform.verify()
@@ -239,7 +251,7 @@ def test_a_rollback_takes_the_old_patch_and_holds_what_came_since(platform):
 
 def test_a_rollback_to_the_base_leaves_nothing(platform):
     platform.release(FRANCE)
-    rollback(0, **WHY)
+    platform.rollback(0)
     assert platform.store.manifest(platform.approve())["facts"] == []
     assert platform.states("france") == ["held"]
 
@@ -247,13 +259,13 @@ def test_a_rollback_to_the_base_leaves_nothing(platform):
 def test_a_rollback_to_what_was_revoked_since_is_refused_and_can_be_solved_without(platform):
     alone = platform.patch_of(platform.release(JAPAN))
     platform.release(FRANCE)
-    revoke(["france"], **WHY)
+    platform.revoke(["france"])
     platform.approve()
-    rollback(0, **WHY)
+    platform.rollback(0)
     platform.approve()
     with pytest.raises(WithdrawalError, match=r"france is revoked.*rollback 2 --leave-out"):
-        rollback(2, **WHY)
-    rollback(2, **WHY, leave_out=True)
+        platform.rollback(2)
+    platform.rollback(2, leave_out=True)
     assert platform.patch_of(platform.approve()) == alone
     assert platform.states("france", "japan") == ["revoked", "released"]
 
@@ -261,16 +273,16 @@ def test_a_rollback_to_what_was_revoked_since_is_refused_and_can_be_solved_witho
 def test_a_rollback_that_leads_nowhere_is_refused_by_name(platform):
     platform.release(FRANCE)
     with pytest.raises(WithdrawalError, match="release 1 is in production"):
-        rollback(1, **WHY)
+        platform.rollback(1)
     with pytest.raises(UnknownKeyError, match=r"no release 9.*'corrigenda releases'"):
-        rollback(9, **WHY)
+        platform.rollback(9)
 
 
 def test_a_held_fact_can_be_queued_again_and_a_revoked_one_is_not_by_submitting_its_file(platform):
     platform.release(FRANCE, JAPAN)
-    revoke(["japan"], **WHY)
+    platform.revoke(["japan"])
     platform.approve()
-    rollback(0, **WHY)
+    platform.rollback(0)
     platform.approve()
     assert platform.submit(FRANCE, JAPAN) == ["unchanged", "unchanged"]
     assert platform.states("france", "japan") == ["held", "revoked"]
@@ -283,7 +295,7 @@ def test_what_was_queued_to_supersede_a_fact_that_is_held_now_is_set_aside(platf
     platform.release(FRANCE)
     platform.release(NICE)
     assert platform.submit({"id": "paris", "subject": "France", "target": "Paris", "supersedes": "nice"}) == ["queued"]
-    rollback(1, **WHY)
+    platform.rollback(1)
     platform.approve()
     assert "nothing to do" in refresh()
     assert platform.states("france", "nice", "paris") == ["released", "held", "quarantined"]
@@ -295,7 +307,7 @@ def test_of_a_chain_of_three_the_middle_one_cannot_be_revoked_and_come_back(plat
     platform.release(NICE)
     platform.release({"id": "paris", "subject": "France", "target": "Paris", "supersedes": "nice"})
     with pytest.raises(WithdrawalError, match="nice is to be revoked too"):
-        revoke(["nice", "paris"], **WHY, restore=True)
+        platform.revoke(["nice", "paris"], restore=True)
     assert platform.states("france", "nice", "paris") == ["superseded", "superseded", "released"]
 
 
@@ -305,7 +317,7 @@ def test_a_request_that_is_refused_leaves_the_candidate_that_waits(platform):
     refresh()
     first = the_open_candidate(platform.ledger)
     with pytest.raises(UnknownKeyError):
-        revoke(["atlantis"], **WHY, replace=True)
+        platform.revoke(["atlantis"], replace=True)
     assert the_open_candidate(platform.ledger) == first
     assert "waits for review" in expire()
 
@@ -314,9 +326,9 @@ def test_a_rollback_does_not_bring_back_what_has_ended_or_what_is_protected_othe
     ends = datetime.now(UTC) + timedelta(days=30)
     platform.release(FRANCE | {"expires": ends.isoformat()}, JAPAN)
     platform.release(NICE)
-    revoke(["japan"], **WHY)
+    platform.revoke(["japan"])
     platform.approve()
-    rollback(0, **WHY)
+    platform.rollback(0)
     platform.approve()
 
     class Later(datetime):
@@ -327,19 +339,20 @@ def test_a_rollback_does_not_bring_back_what_has_ended_or_what_is_protected_othe
     with monkeypatch.context() as later:
         later.setattr(tasks.withdraw, "datetime", Later)
         with pytest.raises(WithdrawalError, match=f"france held until {ends:%Y-%m-%d}"):
-            rollback(1, **WHY)
+            platform.rollback(1)
     file = platform.folder / "guard.jsonl"
     file.write_text(json.dumps(platform.shared | {"id": "guard", "subject": "France", "target": "Paris"}))
-    protect(file, actor="ada", reason="", ledger=platform.ledger)
+    act = platform.trusted.act("protect", of_file(file))
+    protect(file, act=act, reason="", ledger=platform.ledger, settings=platform.settings)
     with pytest.raises(WithdrawalError, match=r"france contradicts guard.*corrigenda lift"):
-        rollback(1, **WHY, leave_out=True)
+        platform.rollback(1, leave_out=True)
 
 
 def test_what_an_open_rollback_brings_back_is_not_queued_meanwhile(platform):
     platform.release(FRANCE)
-    rollback(0, **WHY)
+    platform.rollback(0)
     platform.approve()
-    rollback(1, **WHY)
+    platform.rollback(1)
     done = CliRunner().invoke(app, ["retry", "france"])
     assert isinstance(done.exception, IllegalTransitionError) and "brings 'france' back already" in str(done.exception)
     platform.approve()
@@ -355,3 +368,18 @@ def test_two_queued_facts_that_contradict_each_other_are_both_set_aside(platform
     assert CliRunner().invoke(app, ["retry", "france"]).exit_code == 0
     assert "nothing to do" in refresh()
     assert platform.states("france", "nice") == ["quarantined", "quarantined"]
+
+
+@pytest.mark.parametrize("how", ["unsigned", "no requester", "signed for another fact"])
+def test_a_withdrawal_that_nobody_signed_for_withdraws_nothing_and_does_without_the_check(platform, monkeypatch, how):
+    platform.release(FRANCE)
+    act = {
+        "unsigned": None,
+        "no requester": platform.trusted.act("revoke", of_key("france"), by="grace"),
+        "signed for another fact": platform.trusted.act("revoke", of_key("japan")),
+    }[how]
+    with pytest.raises((IdentityError, UntrustedError), match=r"not signed|no requester|another act"):
+        revoke(["france"], reason=REASON, act=act)
+    assert the_open_candidate(platform.ledger) is None
+    monkeypatch.setattr(tasks.withdraw, "_asker", lambda *args, **kwargs: "eve")
+    assert "waits for review" in revoke(["france"], reason=REASON, act=act)

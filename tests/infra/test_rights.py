@@ -3,9 +3,11 @@
 import datetime
 import http.client
 
+import psutil
 import pytest
 from botocore.exceptions import ClientError
 
+from infra import stack as local
 from infra.layout import read_layout
 from infra.objectstore import BUCKET, MLFLOW_BUCKET, client
 
@@ -101,3 +103,10 @@ def test_nobody_enters_without_credentials(stack, door):
         connection.request(method, path, body=b"x")
         assert connection.getresponse().status in (401, 403)
         connection.close()
+
+
+@pytest.mark.parametrize("secret", ["CORRIGENDA_SIGNING_KEY", "CORRIGENDA_SEALING_KEY"])
+def test_only_the_promoters_process_is_given_what_signs_receipts_and_opens_secrets(stack, secret):
+    given = {part.name: psutil.Process(part.pid).environ() for part in local.status(stack.home)}
+    assert {name for name, environment in given.items() if secret in environment} == {"promoter"}
+    assert set(given) == {*local.SERVERS, *local.RUNNERS}

@@ -5,9 +5,12 @@ from datetime import UTC, datetime
 
 import pytest
 
+import tasks.protect
+from editors.errors import UntrustedError
+from tasks.acts import of_file, of_key
 from tasks.collect import collect, protected_facts
 from tasks.corrections import Correction
-from tasks.errors import IllegalTransitionError, ProtectError, UnknownKeyError
+from tasks.errors import IdentityError, IllegalTransitionError, ProtectError, UnknownKeyError
 from tasks.lifecycle import Event
 from tasks.protect import lift, protect
 
@@ -18,23 +21,36 @@ BERN = {"id": "bern", "subject": "Switzerland", "prompt": "The capital of {} is"
 
 
 @pytest.fixture
-def guard(ledger, tmp_path):
+def guard(ledger, trusted, tmp_path):
     """Protect some facts, written to a file."""
 
     def run(*facts: dict) -> list[str]:
         path = tmp_path / "protected.jsonl"
         path.write_text("\n".join(json.dumps(fact) for fact in facts))
-        return [fact.id for fact in protect(path, actor="ada", reason="settled", ledger=ledger)]
+        act = trusted.act("protect", of_file(path))
+        done = protect(path, act=act, reason="settled", ledger=ledger, settings=trusted.promoter)
+        return [fact.id for fact in done]
 
     return run
 
 
-def test_protected_facts_are_asked_with_the_next_batch_until_they_are_lifted(guard, ledger):
+@pytest.fixture
+def free(ledger, trusted):
+    """End a protection."""
+
+    def run(key: str) -> None:
+        act = trusted.act("lift", of_key(key))
+        lift(key, act=act, reason="moved", ledger=ledger, settings=trusted.promoter)
+
+    return run
+
+
+def test_protected_facts_are_asked_with_the_next_batch_until_they_are_lifted(guard, free, ledger):
     assert guard(PARIS, BERN) == ["paris", "bern"]
     assert guard(BERN) == [], "it is protected already"
     batch = collect(ledger, now=datetime.now(UTC), limit=1)
     assert [fact.id for fact in batch.protected] == ["paris", "bern"]
-    lift("paris", actor="ada", reason="moved", ledger=ledger)
+    free("paris")
     assert [fact.id for fact in protected_facts(ledger)] == ["bern"]
     assert guard(PARIS) == ["paris"], "what was lifted can be protected again"
 
@@ -83,10 +99,27 @@ def test_what_contradicts_a_correction_that_waits_is_not_protected(guard, ledger
         guard(PARIS | own)
 
 
-def test_what_is_not_protected_can_not_be_lifted(guard, ledger):
+def test_what_is_not_protected_can_not_be_lifted(guard, free):
     guard(PARIS)
     with pytest.raises(UnknownKeyError, match="no protected 'bern'; list them with 'corrigenda protected'"):
-        lift("bern", actor="ada", reason="", ledger=ledger)
-    lift("paris", actor="ada", reason="", ledger=ledger)
+        free("bern")
+    free("paris")
     with pytest.raises(IllegalTransitionError, match="'paris' is lifted"):
-        lift("paris", actor="ada", reason="", ledger=ledger)
+        free("paris")
+
+
+@pytest.mark.parametrize("how", ["unsigned", "no protector", "signed for another fact"])
+def test_nobody_but_a_protector_lifts_and_anybody_does_without_the_check(how, guard, ledger, trusted, monkeypatch):
+    guard(PARIS)
+    given = {"reason": "", "ledger": ledger, "settings": trusted.promoter}
+    act = {
+        "unsigned": None,
+        "no protector": trusted.act("lift", of_key("paris"), by="grace"),
+        "signed for another fact": trusted.act("lift", of_key("bern")),
+    }[how]
+    with pytest.raises((IdentityError, UntrustedError), match=r"not signed|no protector|another act"):
+        lift("paris", act=act, **given)
+    assert [fact.id for fact in protected_facts(ledger)] == ["paris"]
+    monkeypatch.setattr(tasks.protect, "_protector", lambda *args: "eve")
+    lift("paris", act=act, **given)
+    assert protected_facts(ledger) == []

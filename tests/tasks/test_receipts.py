@@ -47,7 +47,7 @@ class Desk:
         submit(file, submission=signed, ledger=self.ledger, store=self.store, settings=self.editor)
         self.ledger.append(events_for([key], "queued", actor="corrigenda"))
 
-    def open(self, *new: str, leaving: tuple = (), quorum: int = 1, report: bytes = b"report") -> str:
+    def open(self, *new: str, leaving: tuple = (), returning: tuple = (), asked_by: str = "", quorum: int = 1) -> str:
         head = self.ledger.head()
         objects = {
             name: self.store.put(name.encode()).sha256 for name in ("patch", "corrections", "moments", "contexts")
@@ -58,9 +58,10 @@ class Desk:
             "base": "b" * 64,
             "parent": head.candidate if head else "b" * 64,
             "new": list(new),
-            "returning": [],
+            "returning": list(returning),
+            "asked_by": asked_by,
             "leaving": list(leaving),
-            "report": self.store.put(report).sha256,
+            "report": self.store.put(b"report").sha256,
             "policy": self.store.put(POLICY.format(quorum=quorum).encode()).sha256,
         }
         digest = digest_of(manifest)
@@ -186,6 +187,17 @@ def test_whoever_asked_for_a_withdrawal_cannot_approve_it(desk, trusted, candida
     with pytest.raises(FourEyesError):
         trusted.receipt(withdrawal)
     assert trusted.approve(withdrawal, reviewer="henry").position == 2
+
+
+def test_whoever_asked_for_a_rollback_that_only_brings_facts_back_cannot_approve_it(desk, trusted, candidate):
+    trusted.enrol("henry", "reviewer")
+    trusted.approve(candidate)
+    leaving = ({"id": "lyon", "becomes": "held", "reason": "rolled back", "asked_by": "corrigenda"},)
+    trusted.approve(desk.open(leaving=leaving))
+    forward = desk.open(returning=("lyon",), asked_by="Grace")
+    with pytest.raises(FourEyesError):
+        trusted.receipt(forward)
+    assert trusted.approve(forward, reviewer="henry").position == 3
 
 
 def test_own_approval_under_another_spelling_is_refused_and_succeeds_without_the_check(

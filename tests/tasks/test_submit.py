@@ -5,8 +5,15 @@ from pathlib import Path
 
 import pytest
 
+import tasks.submit
+from editors.digests import sha256_file
+from editors.envelopes import claimed, new_key, sign, statement
+from editors.errors import UntrustedError
 from flows.submission import submit_file
+from tasks.acts import ACT, sign_act
+from tasks.errors import IdentityError
 from tasks.ledger import Ledger
+from tasks.people import identities
 from tasks.store import Store
 from tasks.submit import sign_submission
 from tasks.submit import submit as enter
@@ -112,3 +119,62 @@ def test_a_file_of_100_000_corrections_is_taken_whole(tiny_platform, ledger, tmp
     assert len(settled) == count
     assert {line.fate for line in settled} == {"queued"}
     assert len(ledger.standings("correction", states=["queued"])) == count
+
+
+@pytest.fixture
+def file(tmp_path) -> Path:
+    """A file that ada is about to submit."""
+    file = tmp_path / "file.jsonl"
+    file.write_text(json.dumps(record(id="a")))
+    return file
+
+
+def test_the_ledger_keeps_who_signed_beside_whom_the_file_names(file, submit, ledger, tiny_platform):
+    file.write_text(json.dumps(record(id="a", requester="somebody else")))
+    assert [line.fate for line in submit_file(file, submitter="ADA")] == ["queued"]
+    event = ledger.history("correction", "a")[0]
+    assert (event["actor"], event["data"]["correction"]["requester"]) == ("ada", "somebody else")
+    kept = Store(tiny_platform)
+    assert kept.get(event["data"]["sha256"]) == file.read_bytes()
+    assert claimed(json.loads(kept.get(event["data"]["submission"])))["predicate"]["by"] == "ADA"
+
+
+@pytest.mark.parametrize("forgery", ["unsigned", "a stranger", "no requester", "another file", "another act"])
+def test_a_submission_not_signed_by_a_requester_enters_nothing_and_does_without_the_check(
+    forgery, file, ledger, tiny_platform, tmp_path, monkeypatch
+):
+    given = {"ledger": ledger, "store": Store(tiny_platform), "settings": tiny_platform}
+    with pytest.raises((IdentityError, UntrustedError), match=REFUSALS[forgery]):
+        enter(file, submission=forged(forgery, file, tiny_platform), **given)
+    assert ledger.standings("correction") == []
+    monkeypatch.setattr(tasks.submit, "check_act", lambda *args, **kwargs: identities(ledger, tiny_platform)["ada"])
+    assert [line.fate for line in enter(file, submission=forged(forgery, file, tiny_platform), **given)] == [
+        "submitted"
+    ]
+
+
+REFUSALS = {
+    "unsigned": "is not signed; an administrator enrols you with 'corrigenda people add",
+    "a stranger": "'eve' is not enrolled.*corrigenda people add",
+    "no requester": "grace is no requester",
+    "another file": "signed another act",
+    "another act": "signed another act",
+}
+
+
+def forged(how: str, file: Path, settings):
+    about = {file.name: sha256_file(file)}
+    if how == "a stranger":
+        predicate = {"act": "submit", "by": "eve", "at": "2026-11-29T00:00:00+00:00"}
+        return sign(statement(ACT, subject=about, predicate=predicate), new_key())
+    return {
+        "unsigned": lambda: None,
+        "no requester": lambda: sign_act("submit", by="grace", about=about, settings=settings),
+        "another file": lambda: sign_act("submit", by="ada", about={file.name: "e" * 64}, settings=settings),
+        "another act": lambda: sign_act("protect", by="ada", about=about, settings=settings),
+    }[how]()
+
+
+def test_whoever_has_no_key_is_told_how_to_get_one(file, tiny_platform):
+    with pytest.raises(IdentityError, match=r"'eve' has no key at .*corrigenda people add eve --role requester"):
+        submit_file(file, submitter="eve")
