@@ -16,6 +16,7 @@ from tasks.candidate import Candidate, open_candidate_task, the_open_candidate
 from tasks.edit import edit_task
 from tasks.errors import BusyError, GateError
 from tasks.evaluate import evaluate_task
+from tasks.failed import where_to_look
 from tasks.gate import gate_task, policy_task
 from tasks.ledger import Ledger
 from tasks.notices import tell
@@ -109,8 +110,8 @@ def make_candidate(withdrawal: Withdrawal) -> Candidate:
         edit = edit_task(base, batch, prepare_task(base))
     report = evaluate_task(base, batch, edit)
     verdict = gate_task(report, policy)
-    show(batch, report, verdict)
+    page = show(batch, report, verdict)
     if not verdict.passed:
         done = f"; {', '.join(withdrawal.done)} was withdrawn, since not in production" if withdrawal.done else ""
-        raise GateError(f"{verdict.failure}. Production stays as it is{done}")
+        raise GateError(f"{verdict.failure}. Production stays as it is{done}; {where_to_look(page)}")
     return open_candidate_task(base, batch, edit, report, policy, verdict)

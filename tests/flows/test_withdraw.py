@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -186,9 +187,11 @@ def test_a_withdrawal_that_fails_its_gate_changes_nothing(platform, monkeypatch)
     strict = platform.folder / "strict.toml"
     strict.write_text('name = "strict"\n[[gate]]\nmetric = "regression.perplexity_ratio"\nmax = 0\n')
     monkeypatch.setenv("CORRIGENDA_WITHDRAWAL_POLICY", str(strict))
-    with pytest.raises(GateError, match=r"'strict' fails: regression\.perplexity_ratio.*stays as it is"):
+    with pytest.raises(GateError, match=r"'strict' fails: regression\.perplexity_ratio.*stays as it is") as failed:
         revoke(["france"], **WHY)
     assert platform.states("france") == ["released"]
+    (page,) = re.findall(r"'corrigenda page ([0-9a-f]{64}) FILE'", str(failed.value))
+    assert b"regression.perplexity_ratio" in platform.store.get(page)
     assert the_open_candidate(platform.ledger) is None
 
 
