@@ -82,7 +82,7 @@ def _withdraw(choose: Callable[[], Withdrawal], *, replace: bool) -> str:
                 "or close it with --replace. Nothing was withdrawn"
             )
         withdrawal = choose()
-        done = f"withdrawn at once, since not in production: {', '.join(withdrawal.done)}" if withdrawal.done else ""
+        done = _done_at_once(withdrawal)
         if done:
             get_run_logger().info(done)
             tell("revoked", text=done, ledger=ledger, data={"facts": list(withdrawal.done)})
@@ -112,6 +112,11 @@ def make_candidate(withdrawal: Withdrawal) -> Candidate:
     verdict = gate_task(report, policy)
     page = show(batch, report, verdict)
     if not verdict.passed:
-        done = f"; {', '.join(withdrawal.done)} was withdrawn, since not in production" if withdrawal.done else ""
-        raise GateError(f"{verdict.failure}. Production stays as it is{done}; {where_to_look(page)}")
+        said = (f"{verdict.failure}. Production stays as it is", _done_at_once(withdrawal), where_to_look(page))
+        raise GateError("; ".join(part for part in said if part))
     return open_candidate_task(base, batch, edit, report, policy, verdict)
+
+
+def _done_at_once(withdrawal: Withdrawal) -> str:
+    """Say what needed no candidate; nothing where everything does."""
+    return f"withdrawn at once, since not in production: {', '.join(withdrawal.done)}" if withdrawal.done else ""

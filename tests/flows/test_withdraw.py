@@ -182,14 +182,16 @@ def test_a_withdrawal_waits_for_the_candidate_that_is_open_unless_it_replaces_it
     assert platform.states("france", "japan") == ["revoked", "queued"]
 
 
-def test_a_withdrawal_that_fails_its_gate_changes_nothing(platform, monkeypatch):
+def test_a_withdrawal_that_fails_its_gate_changes_nothing_in_production(platform, monkeypatch):
     platform.release(FRANCE)
+    platform.release(NICE)
     strict = platform.folder / "strict.toml"
     strict.write_text('name = "strict"\n[[gate]]\nmetric = "regression.perplexity_ratio"\nmax = 0\n')
     monkeypatch.setenv("CORRIGENDA_WITHDRAWAL_POLICY", str(strict))
     with pytest.raises(GateError, match=r"'strict' fails: regression\.perplexity_ratio.*stays as it is") as failed:
-        revoke(["france"], **WHY)
-    assert platform.states("france") == ["released"]
+        revoke(["france", "nice"], **WHY)
+    assert platform.states("france", "nice") == ["revoked", "released"]
+    assert "; withdrawn at once, since not in production: france; " in str(failed.value)
     (page,) = re.findall(r"'corrigenda page ([0-9a-f]{64}) FILE'", str(failed.value))
     assert b"regression.perplexity_ratio" in platform.store.get(page)
     assert the_open_candidate(platform.ledger) is None
