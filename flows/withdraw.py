@@ -60,7 +60,7 @@ def rollback(position: int, reason: str, asked_by: str, leave_out: bool = False,
         position: of the release; 0 is the base.
         reason: why; kept in the ledger, and shown to the reviewer.
         asked_by: who wants it.
-        leave_out: solve it without the facts that were revoked or expired since.
+        leave_out: solve it again, without the facts that were revoked or expired since.
         replace: close a candidate that waits for review first; its corrections are queued again.
     """
     return _withdraw(

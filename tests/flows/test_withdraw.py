@@ -13,12 +13,13 @@ from typer.testing import CliRunner
 
 import flows.propose
 import tasks.withdraw
+from editors.digests import digest_of
 from editors.patch import Patch
 from flows.cli import app
 from flows.refresh import refresh
 from flows.submission import submit_file
 from flows.withdraw import expire, revoke, rollback
-from tasks.candidate import the_open_candidate
+from tasks.candidate import replace_candidate, the_open_candidate
 from tasks.errors import BusyError, GateError, IllegalTransitionError, UnknownKeyError, WithdrawalError
 from tasks.evidence import evidence
 from tasks.ledger import Ledger
@@ -242,6 +243,33 @@ def test_a_rollback_takes_the_old_patch_and_holds_what_came_since(platform):
     platform.approve()
     assert platform.states("france", "nice", "japan") == ["held", "released", "released"]
     platform.verify()
+
+
+def test_a_release_made_before_all_was_kept_of_it_is_solved_again_and_listed(platform):
+    platform.submit(FRANCE)
+    refresh()
+    waiting = the_open_candidate(platform.ledger)
+    unknown = ("held", "ordinary", "returning", "leaving", "editing")
+    manifest = {name: it for name, it in platform.store.manifest(waiting.key).items() if name not in unknown}
+    old = digest_of(manifest)
+    platform.store.put_record(f"candidates/{old}.json", manifest)
+    replace_candidate(waiting, platform.ledger, actor="t")
+    opened = {"version": "1", "parent": manifest["parent"], "new": ["france"]}
+    platform.ledger.append(
+        [
+            Event(entity="candidate", key=old, kind="opened", actor="refresh", data=opened),
+            Event(entity="correction", key="france", kind="in candidate", actor="refresh"),
+        ]
+    )
+    approve(old, reviewer="grace", comment="seen", ledger=platform.ledger)
+    platform.release(JAPAN)
+    with pytest.raises(WithdrawalError, match=r"before candidates kept their held and ordinary.*--leave-out"):
+        rollback(1, **WHY)
+    rollback(1, **WHY, leave_out=True)
+    assert platform.patch_of(platform.approve()) == manifest["patch"]
+    assert platform.states("france", "japan") == ["released", "held"]
+    shown = CliRunner().invoke(app, ["releases"], env={"COLUMNS": "200"}).output
+    assert [row.split("│")[5].strip() for row in shown.splitlines() if "grace" in row] == ["+1", "+1", "-1"]
 
 
 def test_a_rollback_to_the_base_leaves_nothing(platform):
