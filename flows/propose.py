@@ -25,6 +25,7 @@ from tasks.describe import (
     withdrawn_list,
     worst_of_text,
 )
+from tasks.failed import keep_page_task, where_to_look
 from tasks.gate import Verdict
 from tasks.ledger import Ledger
 from tasks.notices import tell
@@ -76,12 +77,19 @@ def recorded(ledger: Ledger, batch: Batch) -> Iterator[None]:
     end(ledger, key, "finished")
 
 
-def show(batch: Batch, report: Report, verdict: Verdict) -> None:
-    """Show the verdict and the answers before and after as the run's artifact."""
+def show(batch: Batch, report: Report, verdict: Verdict) -> str:
+    """Show the verdict and the answers before and after as the run's artifact; of a failed one, keep the page too.
+
+    Returns:
+        The page's sha256; empty where the verdict is to pass.
+    """
+    about = in_short(batch.new, batch.returning, batch.leaving)
+    kept = "" if verdict.passed else keep_page_task(report, verdict, f"{about}: {verdict.word}")
     page = "\n".join(
         [
-            f"# {in_short(batch.new, batch.returning, batch.leaving)}: **{verdict.word}**",
+            f"# {about}: **{verdict.word}**",
             "",
+            where_to_look(kept) if kept else "",
             metrics_table(verdict),
             lost_protected(report),
             answers_list("New facts", report.of_kind("efficacy")),
@@ -94,6 +102,7 @@ def show(batch: Batch, report: Report, verdict: Verdict) -> None:
         ]
     )
     create_markdown_artifact(page, key=ACTOR, description="verdict and answers")
+    return kept
 
 
 def ask_for_review(candidate: Candidate) -> str:

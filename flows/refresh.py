@@ -15,6 +15,7 @@ from tasks.culprits import Culprits, culprits_task
 from tasks.edit import edit_task
 from tasks.errors import GateError
 from tasks.evaluate import evaluate_task
+from tasks.failed import where_to_look
 from tasks.gate import Verdict, gate_task, policy_task
 from tasks.prepare import prepare_task
 from tasks.settings import Settings
@@ -57,16 +58,16 @@ def make_candidate(batch: Batch) -> Candidate:
         edit = edit_task(base, batch, ingredients)
         report = evaluate_task(base, batch, edit)
         verdict = gate_task(report, policy)
-        show(batch, report, verdict)
+        page = show(batch, report, verdict)
         if verdict.passed:
             return open_candidate_task(base, batch, edit, report, policy, verdict)
         culprits = culprits_task(base, batch, edit, report, policy, budget=trials)
         trials -= culprits.trials
         if culprits.innocent:
-            raise GateError(f"{verdict.failure}. Nothing was set aside: {culprits.why}")
-        left = quarantine_task(batch, culprits, report, verdict)
+            raise GateError(f"{verdict.failure}. Nothing was set aside: {culprits.why}; {where_to_look(page)}")
+        left = quarantine_task(batch, culprits, report, verdict, page)
         if not left.new:
-            raise GateError(_failure(batch, culprits, verdict))
+            raise GateError(f"{_failure(batch, culprits, verdict)}; {where_to_look(page)}")
         batch = left
 
 

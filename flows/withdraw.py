@@ -17,6 +17,7 @@ from tasks.candidate import Candidate, open_candidate_task, the_open_candidate
 from tasks.edit import edit_task
 from tasks.errors import BusyError, GateError
 from tasks.evaluate import evaluate_task
+from tasks.failed import where_to_look
 from tasks.gate import gate_task, policy_task
 from tasks.ledger import Ledger
 from tasks.notices import tell
@@ -64,7 +65,7 @@ def rollback(
         position: of the release; 0 is the base.
         reason: why; kept in the ledger, and shown to the reviewer.
         act: the signature of who wants it, as 'corrigenda rollback' makes it; without it nothing is withdrawn.
-        leave_out: solve it without the facts that were revoked or expired since.
+        leave_out: solve it again, without the facts that were revoked or expired since.
         replace: close a candidate that waits for review first; its corrections are queued again.
     """
     return _withdraw(lambda: rollback_task(position, reason=reason, act=act, leave_out=leave_out), replace=replace)
@@ -84,7 +85,7 @@ def _withdraw(choose: Callable[[], Withdrawal], *, replace: bool) -> str:
                 "or close it with --replace. Nothing was withdrawn"
             )
         withdrawal = choose()
-        done = f"withdrawn at once, since not in production: {', '.join(withdrawal.done)}" if withdrawal.done else ""
+        done = _done_at_once(withdrawal)
         if done:
             get_run_logger().info(done)
             tell("revoked", text=done, ledger=ledger, data={"facts": list(withdrawal.done)})
@@ -112,8 +113,13 @@ def make_candidate(withdrawal: Withdrawal) -> Candidate:
         edit = edit_task(base, batch, prepare_task(base))
     report = evaluate_task(base, batch, edit)
     verdict = gate_task(report, policy)
-    show(batch, report, verdict)
+    page = show(batch, report, verdict)
     if not verdict.passed:
-        done = f"; {', '.join(withdrawal.done)} was withdrawn, since not in production" if withdrawal.done else ""
-        raise GateError(f"{verdict.failure}. Production stays as it is{done}")
+        said = (f"{verdict.failure}. Production stays as it is", _done_at_once(withdrawal), where_to_look(page))
+        raise GateError("; ".join(part for part in said if part))
     return open_candidate_task(base, batch, edit, report, policy, verdict)
+
+
+def _done_at_once(withdrawal: Withdrawal) -> str:
+    """Say what needed no candidate; nothing where everything does."""
+    return f"withdrawn at once, since not in production: {', '.join(withdrawal.done)}" if withdrawal.done else ""

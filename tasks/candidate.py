@@ -137,7 +137,7 @@ def replace_candidate(standing: Standing, ledger: Ledger, *, actor: str) -> None
 
 
 def quarantine(
-    batch: Batch, culprits: Culprits, report: Report, verdict: Verdict, *, ledger: Ledger, store: Store
+    batch: Batch, culprits: Culprits, report: Report, verdict: Verdict, *, page: str, ledger: Ledger, store: Store
 ) -> list[str]:
     """Set aside the new facts that are to blame for a failed gate, each with what it does; all new ones where none is.
 
@@ -148,7 +148,7 @@ def quarantine(
     """
     assert not verdict.passed, "only a failed gate sets facts aside"
     assert not culprits.innocent, "nobody is set aside for what others do"
-    kept = {"report": store_report(report, verdict, store), "trials": culprits.trials}
+    kept = {"report": store_report(report, verdict, store), "page": page, "trials": culprits.trials}
     aside = [_quarantined(c.correction, c.reason, data=kept | c.measured) for c in culprits.found]
     if not aside:
         failures = "; ".join(f"{outcome.bound.metric} {outcome.why}" for outcome in verdict.failures)
@@ -216,9 +216,9 @@ def open_candidate_task(
 
 
 @task(name="quarantine", **WHILE_AWAY)
-def quarantine_task(batch: Batch, culprits: Culprits, report: Report, verdict: Verdict) -> Batch:
+def quarantine_task(batch: Batch, culprits: Culprits, report: Report, verdict: Verdict, page: str) -> Batch:
     """Set aside the facts to blame for a failed gate; returns what is left of the batch."""
     settings = Settings()
     ledger, store = Ledger(settings.database_url), Store(settings)
-    aside = quarantine(batch, culprits, report, verdict, ledger=ledger, store=store)
+    aside = quarantine(batch, culprits, report, verdict, page=page, ledger=ledger, store=store)
     return remaining(batch, aside, now=datetime.now(UTC))

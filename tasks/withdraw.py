@@ -31,6 +31,8 @@ from tasks.tables import Standing
 
 IN_REACH = ("superseded", "held")
 """States from which a fact can come back, or be revoked without a candidate."""
+INGREDIENTS = ("moments", "contexts", "held", "ordinary")
+"""What a kept patch is evaluated with, besides the base."""
 
 
 class Withdrawal(BaseModel):
@@ -107,7 +109,7 @@ def rollback(
         position: of the release; 0 is the base.
         reason: why.
         asked_by: who wants it.
-        leave_out: solve without the facts that were revoked or expired since.
+        leave_out: solve it again, without the facts that were revoked or expired since.
         now: facts whose time has ended by then have expired.
 
     Raises:
@@ -135,26 +137,28 @@ def rollback(
     _check_protected(returning, ledger)
     same = all(c == facts[c.id] for c in contents(then))
     batch = batch_of(ledger, returning=returning, leaving=[*held, *ended], asked_by=asked_by)
-    return Withdrawal(batch=batch, release=release if same and not gone else None)
+    return Withdrawal(batch=batch, release=release if same and not leave_out else None)
 
 
 def kept_edit(release: str, *, base: Base, settings: Settings, store: Store) -> Edit:
     """The patch of an earlier release, as it is in the object store, and what it was made with.
 
     Raises:
-        WithdrawalError: it is a patch for another base.
+        WithdrawalError: it is a patch for another base, or lacks what candidates are evaluated with today.
     """
     manifest = store.manifest(release)
+    if lacking := [name for name in INGREDIENTS if name not in manifest]:
+        raise WithdrawalError(
+            f"release {release[:12]} was made before candidates kept their {' and '.join(lacking)}, so its patch can't "
+            "be evaluated as it is; 'corrigenda rollback RELEASE --leave-out' solves the release again"
+        )
     if manifest["base"] != base.digest:
         raise WithdrawalError(
             f"release {release[:12]} stands on the base {manifest['base'][:12]}, and the model {settings.model!r} is "
             f"{base.digest[:12]}; set CORRIGENDA_MODEL to the base that it was made on"
         )
     cache = settings.home / "cache"
-    files = {
-        name: store.copy_in(cache / "ingredients", manifest[name], name)
-        for name in ("moments", "contexts", "held", "ordinary")
-    }
+    files = {name: store.copy_in(cache / "ingredients", manifest[name], name) for name in INGREDIENTS}
     return Edit(
         editor=manifest["editor"],
         settings=manifest["editor_settings"],

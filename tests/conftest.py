@@ -6,13 +6,9 @@ import os
 import threading
 import time
 import tomllib
-<<<<<<< HEAD
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-=======
-from collections.abc import Iterator, Mapping
->>>>>>> trust
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4

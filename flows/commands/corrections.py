@@ -52,15 +52,28 @@ def corrections(
         correction = s.content.get("correction", {})
         if as_json:
             row = {"id": s.key, "state": s.state, "since": s.at.isoformat(), "by": s.actor, "why": s.reason}
+            row |= {"page": s.data["page"]} if "page" in s.data else {}
             sys.stdout.write(json.dumps(row | {"correction": correction or s.data}) + "\n")
             continue
         fact = fact_of(s) if correction else s.data["text"][:60]
         state_text = f"[{COLOURS.get(s.state, 'white')}]{s.state}[/]"
-        table.add_row(
-            s.key, state_text, f"{s.at:%Y-%m-%d %H:%M}", escape(s.actor), escape(fact), escape(s.reason[:400])
-        )
+        why = s.reason[:400] + (f"; see 'corrigenda page {s.key} FILE'" if "page" in s.data else "")
+        table.add_row(s.key, state_text, f"{s.at:%Y-%m-%d %H:%M}", escape(s.actor), escape(fact), escape(why))
     if not as_json:
         console.print(table)
+
+
+@app.command()
+def page(
+    name: Annotated[str, typer.Argument(help="a quarantined correction's id, or the sha256 that an error names")],
+    file: Annotated[Path, typer.Argument(help="what to write, such as why.html")],
+) -> None:
+    """Write the page of a candidate that failed its gate: every bound and answer, as one HTML file."""
+    from corrigenda import Objects
+    from tasks.failed import read_page
+
+    file.write_bytes(read_page(name, ledger=open_ledger(), store=Objects(read_settings())))
+    console.print(f"[green]written[/] {file}", highlight=False)
 
 
 @app.command()

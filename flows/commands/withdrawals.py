@@ -43,7 +43,7 @@ def rollback(
     position: Annotated[int, typer.Argument(metavar="RELEASE", min=0, help="its number; 0 is the base")],
     reason: Reason,
     leave_out: Annotated[
-        bool, typer.Option("--leave-out", help="solve it without the facts that were revoked or expired since")
+        bool, typer.Option("--leave-out", help="solve it again, without the facts that were revoked or expired since")
     ] = False,
     replace: Replace = False,
 ) -> None:

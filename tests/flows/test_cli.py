@@ -11,7 +11,7 @@ from flows.cli import app
 
 COMMANDS = {
     "the local stack": {"up", "down", "status", "demo"},
-    "corrections": {"submit", "corrections", "cancel", "retry"},
+    "corrections": {"submit", "corrections", "page", "cancel", "retry"},
     "protection": {"protect", "protected", "lift"},
     "policies": {"policy"},
     "reviews": {"refresh", "review"},

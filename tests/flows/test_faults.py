@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -11,10 +12,12 @@ import threading
 import time
 
 import pytest
+from typer.testing import CliRunner
 
 import flows.propose
 import flows.refresh
 from editors.errors import UnknownLayoutError
+from flows.cli import app
 from flows.refresh import refresh
 from flows.submission import submit_file
 from infra.stack import start_part, stop_part
@@ -132,9 +135,15 @@ def test_a_failed_gate_registers_nothing_and_sets_the_facts_aside(queued, tiny_p
     policy = tmp_path / "impossible.toml"
     policy.write_text('name = "impossible"\n[[gate]]\nmetric = "efficacy.generation"\nmin = 2\n')
     monkeypatch.setenv("CORRIGENDA_POLICY", str(policy))
-    with pytest.raises(GateError, match=r"efficacy\.generation"):
+    with pytest.raises(GateError, match=r"efficacy\.generation") as failed:
         refresh()
     assert the_open_candidate(queued) is None
+    (sha256,) = re.findall(r"'corrigenda page ([0-9a-f]{64}) FILE'", str(failed.value))
+    for named in (sha256, queued.standings("correction", states=["quarantined"])[0].key):
+        assert CliRunner().invoke(app, ["page", named, str(tmp_path / "why.html")]).exit_code == 0
+        page = (tmp_path / "why.html").read_text()
+        assert "efficacy.generation" in page and "fail" in page and "France" in page
+    assert "corrigenda page" in CliRunner().invoke(app, ["corrections"], env={"COLUMNS": "300"}).output
     assert set(states(queued)) <= {"quarantined", "queued"} and "quarantined" in states(queued)
     assert registry(tiny_platform).search_registered_models(f"name = '{tiny_platform.registered_model}'") == []
 

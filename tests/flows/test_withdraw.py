@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from typer.testing import CliRunner
 
 import flows.propose
 import tasks.withdraw
+from editors.digests import digest_of
 from editors.errors import UntrustedError
 from editors.patch import Patch
 from flows.cli import app
@@ -18,7 +20,7 @@ from flows.refresh import refresh
 from flows.submission import submit_file
 from flows.withdraw import expire, revoke, rollback
 from tasks.acts import of_file, of_key
-from tasks.candidate import the_open_candidate
+from tasks.candidate import replace_candidate, the_open_candidate
 from tasks.errors import BusyError, GateError, IdentityError, IllegalTransitionError, UnknownKeyError, WithdrawalError
 from tasks.evidence import evidence
 from tasks.ledger import Ledger
@@ -191,14 +193,18 @@ def test_a_withdrawal_waits_for_the_candidate_that_is_open_unless_it_replaces_it
     assert platform.states("france", "japan") == ["revoked", "queued"]
 
 
-def test_a_withdrawal_that_fails_its_gate_changes_nothing(platform, monkeypatch):
+def test_a_withdrawal_that_fails_its_gate_changes_nothing_in_production(platform, monkeypatch):
     platform.release(FRANCE)
+    platform.release(NICE)
     strict = platform.folder / "strict.toml"
     strict.write_text('name = "strict"\n[[gate]]\nmetric = "regression.perplexity_ratio"\nmax = 0\n')
     monkeypatch.setenv("CORRIGENDA_WITHDRAWAL_POLICY", str(strict))
-    with pytest.raises(GateError, match=r"'strict' fails: regression\.perplexity_ratio.*stays as it is"):
-        platform.revoke(["france"])
-    assert platform.states("france") == ["released"]
+    with pytest.raises(GateError, match=r"'strict' fails: regression\.perplexity_ratio.*stays as it is") as failed:
+        platform.revoke(["france", "nice"])
+    assert platform.states("france", "nice") == ["revoked", "released"]
+    assert "; withdrawn at once, since not in production: france; " in str(failed.value)
+    (page,) = re.findall(r"'corrigenda page ([0-9a-f]{64}) FILE'", str(failed.value))
+    assert b"regression.perplexity_ratio" in platform.store.get(page)
     assert the_open_candidate(platform.ledger) is None
 
 
@@ -247,6 +253,35 @@ def test_a_rollback_takes_the_old_patch_and_holds_what_came_since(platform):
     platform.approve()
     assert platform.states("france", "nice", "japan") == ["held", "released", "released"]
     platform.verify()
+
+
+def test_a_release_made_before_all_was_kept_of_it_is_solved_again_and_listed(platform):
+    platform.submit(FRANCE)
+    refresh()
+    waiting = the_open_candidate(platform.ledger)
+    unknown = ("held", "ordinary", "returning", "leaving", "editing")
+    manifest = {name: it for name, it in platform.store.manifest(waiting.key).items() if name not in unknown}
+    old = digest_of(manifest)
+    platform.store.put_record(f"candidates/{old}.json", manifest)
+    replace_candidate(waiting, platform.ledger, actor="t")
+    opened = {"version": "1", "parent": manifest["parent"], "new": ["france"]}
+    platform.ledger.append(
+        [
+            Event(entity="candidate", key=old, kind="opened", actor="refresh", data=opened),
+            Event(entity="correction", key="france", kind="in candidate", actor="refresh"),
+        ]
+    )
+    approved = Event(entity="candidate", key=old, kind="approved", actor="grace")  # then, nobody signed for it
+    released = Event(entity="correction", key="france", kind="released", actor="grace", reason=old)
+    platform.ledger.release(old, parent=manifest["parent"], new=[approved, released])
+    platform.release(JAPAN)
+    with pytest.raises(WithdrawalError, match=r"before candidates kept their held and ordinary.*--leave-out"):
+        platform.rollback(1)
+    platform.rollback(1, leave_out=True)
+    assert platform.patch_of(platform.approve()) == manifest["patch"]
+    assert platform.states("france", "japan") == ["released", "held"]
+    shown = CliRunner().invoke(app, ["releases"], env={"COLUMNS": "200"}).output
+    assert [row.split("│")[5].strip() for row in shown.splitlines() if "grace" in row] == ["+1", "+1", "-1"]
 
 
 def test_a_rollback_to_the_base_leaves_nothing(platform):

@@ -270,7 +270,7 @@ def set_aside(tiny_platform):
 
     def quarantined(culprits: Culprits) -> dict[str, Standing]:
         batch, store = Batch(new=new, earlier=(), parent=None), Store(tiny_platform)
-        aside = quarantine(batch, culprits, report, gate(report, policy), ledger=ledger, store=store)
+        aside = quarantine(batch, culprits, report, gate(report, policy), page="p", ledger=ledger, store=store)
         standings = {standing.key: standing for standing in ledger.standings("correction")}
         assert {key for key, standing in standings.items() if standing.state == "quarantined"} == set(aside)
         return {key: standings[key] for key in aside}
