@@ -17,7 +17,7 @@ COMMANDS = {
     "reviews": {"refresh", "review"},
     "withdrawals": {"revoke", "expire", "rollback"},
     "releases": {"releases", "pull", "export", "ask"},
-    "the ledger": {"ledger"},
+    "the ledger": {"reconcile", "ledger"},
     "the engine": {"locate", "benchmark"},
 }
 
