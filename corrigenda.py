@@ -68,6 +68,7 @@ class ConsumerSettings(BaseSettings):
     s3_access_key: SecretStr = SecretStr("")
     s3_secret_key: SecretStr = SecretStr("")
     registered_model: str = "assistant"
+    root_fingerprint: str = ""
     device: str = "auto"
 
     @classmethod

@@ -13,7 +13,17 @@
     |-- NonFiniteError          NaN or infinity in weights, moments or a result
     |-- UneditedError           an edit that would change no weight though a change was wanted
     |-- WrongBaseError          a patch that was made for other weights
-    `-- DamagedArtifactError    a file whose bytes are not the ones that were written
+    |-- DamagedArtifactError    a file whose bytes are not the ones that were written
+    |-- KeyFileError            a private key that can't be read or kept
+    `-- UntrustedError          a statement that nobody has to believe
+        |-- ForgedError             its signature does not hold, or it is none
+        |-- UnclearNameError        a name that can be taken for another one
+        |-- RoleError               who made it may not: unknown, revoked, or without the role
+        |-- FourEyesError           who approves took part in what is approved
+        |-- ElsewhereError          it is about another candidate, report, policy or parent
+        |-- ExpiredReceiptError     its time is over
+        |-- ObjectionError          a reviewer decided against it
+        `-- QuorumError             too few approvals count
 
 Every message says what, where, what was got, and the way out. Nothing has been changed when one is raised.
 """
@@ -125,3 +135,43 @@ class DamagedArtifactError(EditorError):
         self.path = path
         self.expected = expected
         self.got = got
+
+
+class KeyFileError(EditorError):
+    """A private key can't be read or kept."""
+
+
+class UntrustedError(EditorError):
+    """A statement that nobody has to believe."""
+
+
+class ForgedError(UntrustedError):
+    """A signature does not hold, or there is none."""
+
+
+class UnclearNameError(UntrustedError):
+    """A name that can be taken for another one."""
+
+
+class RoleError(UntrustedError):
+    """Who made a statement may not make it."""
+
+
+class FourEyesError(UntrustedError):
+    """Who approves took part in what is approved."""
+
+
+class ElsewhereError(UntrustedError):
+    """A receipt is about another candidate, report, policy or parent."""
+
+
+class ExpiredReceiptError(UntrustedError):
+    """A receipt's time is over, or has not begun."""
+
+
+class ObjectionError(UntrustedError):
+    """A reviewer decided against the candidate."""
+
+
+class QuorumError(UntrustedError):
+    """Too few approvals count."""

@@ -13,7 +13,18 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from flows.commands import corrections, engine, ledger, policies, protection, releases, reviews, stack, withdrawals
+from flows.commands import (
+    corrections,
+    engine,
+    ledger,
+    policies,
+    protection,
+    releases,
+    reviews,
+    stack,
+    trust,
+    withdrawals,
+)
 from flows.commands.terminal import console
 
 app = typer.Typer(
@@ -21,7 +32,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for part in (stack, corrections, protection, policies, reviews, withdrawals, releases, ledger, engine):
+for part in (stack, corrections, protection, policies, reviews, withdrawals, releases, ledger, trust, engine):
     app.add_typer(part.app)
 
 

@@ -13,6 +13,7 @@ from rich.table import Table
 
 import corrigenda
 from editors.answers import starts_with
+from editors.identities import normalised
 from editors.models import load_model
 from editors.scoring import generate
 from flows.operate import decide, run_refresh
@@ -24,7 +25,9 @@ from tasks.corrections import Correction
 from tasks.errors import CorrigendaError
 from tasks.evidence import links
 from tasks.ledger import Ledger
+from tasks.people import enrol, identities
 from tasks.reviews import paused_run, review_runs
+from tasks.roots import root_key
 from tasks.settings import Settings
 
 if TYPE_CHECKING:
@@ -61,6 +64,7 @@ def run_demo(console: Console, *, corrections: Path | None, wait_for_person: boo
         _hand_over(console, settings, ledger)
         return
     _stage(console, 4, "review")
+    _enrol_reviewer(console, settings, ledger)
     state = decide(console, "", decision="approve", reviewer=REVIEWER, comment="make demo", ledger=ledger)
     if not state.is_completed():
         raise CorrigendaError(f"the review ended as {state.name}: {state.message}")
@@ -76,7 +80,7 @@ def _next_file(ledger: Ledger) -> Path:
 def _submit(console: Console, file: Path) -> None:
     _stage(console, 2, f"submit {file} and take it in")
     with console.status("validating"):
-        lines = submit_file(file, submitter="demo")
+        lines = submit_file(file)
     for line in lines:
         if line.fate != "queued":
             console.print(f"  line {line.number}: {line.fate}: {escape('; '.join(line.reasons))}", highlight=False)
@@ -90,6 +94,15 @@ def _edit(console: Console, ledger: Ledger) -> bool:
     if not state.is_completed():
         raise CorrigendaError(f"the refresh ended as {state.name}: {state.message}")
     return the_open_candidate(ledger) is not None
+
+
+def _enrol_reviewer(console: Console, settings: Settings, ledger: Ledger) -> None:
+    """Give the demo a reviewer of its own: whoever submitted can't approve."""
+    if normalised(REVIEWER) in identities(ledger, settings):
+        return
+    root = root_key(settings.trust_folder)
+    enrol(REVIEWER, roles=["reviewer"], by=settings.submitter, root=root, ledger=ledger, settings=settings)
+    console.print(f"  {REVIEWER} is enrolled as reviewer by {escape(settings.submitter)}")
 
 
 def _hand_over(console: Console, settings: Settings, ledger: Ledger) -> None:

@@ -17,6 +17,7 @@ from pydantic import Field
 from tasks.evidence import evidence_task
 from tasks.ledger import Ledger
 from tasks.promote import promote_task, reject_task
+from tasks.receipts import receipt_task
 from tasks.settings import Settings
 
 
@@ -35,16 +36,16 @@ def review(candidate: str) -> str:
     standing = Ledger(Settings().database_url).standing("candidate", candidate)
     if standing.state not in {"opened", "approved"}:
         return f"nothing to do: candidate {candidate[:12]} is {standing.state}"
-    if standing.state == "approved":
-        reviewer, comment, decision = standing.actor, standing.reason, "approve"
-    else:
+    reviewer = standing.actor
+    if standing.state != "approved":
         form = _ask(evidence_task(candidate))
-        reviewer, comment, decision = form.reviewer.strip(), form.comment.strip(), form.decision
-    if decision == "reject":
-        reject_task(candidate, reviewer, comment)
-        logger.info("rejected by %s", reviewer)
-        return f"rejected by {reviewer}"
-    version = promote_task(candidate, reviewer, comment)
+        reviewer = form.reviewer.strip()
+        receipt_task(candidate, reviewer, form.decision, form.comment.strip())
+        if form.decision == "reject":
+            reject_task(candidate, reviewer, form.comment.strip())
+            logger.info("rejected by %s", reviewer)
+            return f"rejected by {reviewer}"
+    version = promote_task(candidate)
     logger.info("approved by %s: version %s is champion", reviewer, version)
     return f"approved by {reviewer}: version {version} is champion"
 

@@ -7,14 +7,15 @@ from pathlib import Path
 from tasks.ledger import Ledger
 from tasks.settings import acting_as
 from tasks.store import Store
-from tasks.submit import Line, submit
+from tasks.submit import Line, sign_submission, submit
 
 
 def submit_file(file: Path, *, submitter: str = "") -> list[Line]:
-    """Submit a file and take it in; returns the fate of each line: queued, refused, or known already."""
+    """Sign a file, submit it and take it in; returns the fate of each line: queued, refused, or known already."""
     with acting_as("editor") as settings:
         ledger = Ledger(settings.database_url)
-        lines = submit(file, submitter=submitter or settings.submitter, ledger=ledger, store=Store(settings))
+        signed = sign_submission(file, by=submitter or settings.submitter, settings=settings)
+        lines = submit(file, submission=signed, ledger=ledger, store=Store(settings), settings=settings)
         if ledger.standings("correction", states=["submitted"]):
             from flows.intake import intake  # Prefect takes seconds to import, and is needed only here
             from tasks.prefect_api import prefect_answers

@@ -22,6 +22,8 @@ from pathlib import Path
 
 from infra.errors import StackError
 from infra.settings import USUAL_PORTS, StackSettings
+from tasks.roots import make_root, pinned_root
+from tasks.sealing import service_keys
 
 HOST = "127.0.0.1"
 S3_PORTS = ("s3", "s3_grpc", "master", "master_grpc", "volume", "volume_grpc", "filer", "filer_grpc")
@@ -34,10 +36,12 @@ FREE_PORTS = range(20000, 32000)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Keys:
-    """A role's S3 credentials."""
+    """A role's credentials: for S3, and those with which the review service signs and opens sealed secrets."""
 
     access_key: str
     secret_key: str
+    signing_key: str = ""
+    sealing_key: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +52,8 @@ class Layout:
         home: the stack's folder, absolute.
         sockets: the short private folder of the PostgreSQL socket.
         ports: one port a name: the public ones, and those inside the S3 server.
-        keys: the S3 credentials of each role.
+        keys: the credentials of each role.
+        root_fingerprint: of the key that vouches for people and services.
         filer_secret: with which the S3 server signs its own requests to its storage.
     """
 
@@ -56,6 +61,7 @@ class Layout:
     sockets: Path
     ports: Mapping[str, int]
     keys: Mapping[str, Keys]
+    root_fingerprint: str
     filer_secret: str
 
     @property
@@ -102,6 +108,7 @@ def lay_out(home: Path, *, settings: StackSettings, running: Collection[str] = (
     remembered = read_state(home)
     ports = choose_ports(settings, remembered=remembered.get("ports", {}), running=running)
     sockets = Path(remembered.get("sockets") or socket_folder(home))
+    make_root(home / "trust")
     write_private(home / "run" / "state.json", json.dumps({"sockets": str(sockets), "ports": ports}, indent=1))
     return read_layout(home)
 
@@ -116,6 +123,7 @@ def read_layout(home: Path) -> Layout:
         sockets=Path(state["sockets"]),
         ports=state["ports"],
         keys={role: role_keys(home, role) for role in ROLES},
+        root_fingerprint=pinned_root(home / "trust"),
         filer_secret=kept_secret(home / "credentials" / "filer.secret"),
     )
 
@@ -189,13 +197,19 @@ def claim_private_folder(folder: Path, *, owners: Collection[int]) -> None:
 
 
 def role_keys(home: Path, role: str) -> Keys:
-    """Read a role's S3 credentials, or make them up and keep them."""
+    """Read a role's credentials; what is missing is made up and kept."""
     file = home / "credentials" / f"{role}.toml"
-    if not file.is_file():
-        access_key, secret_key = f"{role}-{secrets.token_hex(8)}", secrets.token_urlsafe(30)
-        write_private(file, toml_of({"s3_access_key": access_key, "s3_secret_key": secret_key}))
-    table = tomllib.loads(file.read_text(encoding="utf-8"))
-    return Keys(access_key=table["s3_access_key"], secret_key=table["s3_secret_key"])
+    kept = tomllib.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    table = made_up(role) | kept
+    if table != kept:
+        write_private(file, toml_of(table))
+    return Keys(**{name.removeprefix("s3_"): value for name, value in table.items()})
+
+
+def made_up(role: str) -> dict[str, str]:
+    """Make up a role's credentials; the promoter alone signs, and opens what is sealed."""
+    table = {"s3_access_key": f"{role}-{secrets.token_hex(8)}", "s3_secret_key": secrets.token_urlsafe(30)}
+    return table | service_keys() if role == "promoter" else table
 
 
 def kept_secret(file: Path) -> str:

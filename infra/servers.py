@@ -1,6 +1,7 @@
 """The Prefect server, the MLflow server and the two runners that serve the deployments.
 
-A runner gets the S3 credentials of its own role and no other.
+A runner gets the credentials of its own role and no other: the promoter's alone can sign receipts, and open the secrets
+of one-time codes.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from infra.layout import HOST, Layout
+from infra.layout import HOST, Keys, Layout
 from infra.objectstore import BUCKET, MLFLOW_BUCKET
 from infra.parts import Part, answers, clean_environment, own_aws_settings, private_folder
 from infra.processes import Program
@@ -80,8 +81,7 @@ def runner(layout: Layout, role: Literal["editor", "promoter"]) -> Part:
     ready = layout.run / f"{role}.ready"
     environment = {
         **client_environment(layout),
-        "CORRIGENDA_S3_ACCESS_KEY": layout.keys[role].access_key,
-        "CORRIGENDA_S3_SECRET_KEY": layout.keys[role].secret_key,
+        **own_credentials(layout.keys[role]),
         "CORRIGENDA_READY_FILE": str(ready),
     }
     return Part(
@@ -99,6 +99,17 @@ def runner(layout: Layout, role: Literal["editor", "promoter"]) -> Part:
     )
 
 
+def own_credentials(keys: Keys) -> Mapping[str, str]:
+    """Return the variables that hold a role's credentials, and no empty ones."""
+    table = {
+        "CORRIGENDA_S3_ACCESS_KEY": keys.access_key,
+        "CORRIGENDA_S3_SECRET_KEY": keys.secret_key,
+        "CORRIGENDA_SIGNING_KEY": keys.signing_key,
+        "CORRIGENDA_SEALING_KEY": keys.sealing_key,
+    }
+    return {name: value for name, value in table.items() if value}
+
+
 def client_environment(layout: Layout) -> Mapping[str, str]:
     """Return the variables with which a program uses the servers of this stack."""
     prefect_home = layout.home / "prefect"
@@ -111,6 +122,7 @@ def client_environment(layout: Layout) -> Mapping[str, str]:
         "CORRIGENDA_MLFLOW_URL": layout.mlflow_url,
         "CORRIGENDA_S3_ENDPOINT": layout.s3_endpoint,
         "CORRIGENDA_S3_BUCKET": BUCKET,
+        "CORRIGENDA_ROOT_FINGERPRINT": layout.root_fingerprint,
         "MLFLOW_TRACKING_URI": layout.mlflow_url,
         "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
         "PREFECT_API_URL": layout.prefect_api_url,

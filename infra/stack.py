@@ -43,6 +43,7 @@ class Stack:
     s3_endpoint: str
     s3_bucket: str
     database_url: str
+    root_fingerprint: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -261,6 +262,7 @@ def stack_at(layout: Layout) -> Stack:
         s3_endpoint=layout.s3_endpoint,
         s3_bucket=BUCKET,
         database_url=layout.database_url("corrigenda"),
+        root_fingerprint=layout.root_fingerprint,
     )
 
 

@@ -14,6 +14,7 @@
     ├── ProtectError            facts that can't be protected
     ├── GateError               a candidate failed its gate
     ├── WithdrawalError         facts that can't be withdrawn, or a release that can't be rolled back to
+    ├── IdentityError           somebody is not enrolled, or can't be
     ├── PolicyError             a policy that can't be read
     ├── ReportError             a file that can't be read as a report
     ├── AbilityError            a task of lm-eval that can't be asked
@@ -83,6 +84,10 @@ class GateError(CorrigendaError):
 
 class WithdrawalError(CorrigendaError):
     """Facts can't be withdrawn so, or production can't be rolled back there; nothing was changed."""
+
+
+class IdentityError(CorrigendaError):
+    """Somebody is not enrolled, can't be, or has no key here; nothing was recorded."""
 
 
 class PolicyError(CorrigendaError):

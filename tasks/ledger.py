@@ -33,6 +33,8 @@ LISTS: Mapping[Entity, str] = {
     "candidate": "review",
     "refresh": "corrections",
     "protected": "protected",
+    "identity": "people list",
+    "receipt": "review",
 }
 """The commands that list things of each kind."""
 SKEW = timedelta(minutes=5)

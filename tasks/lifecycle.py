@@ -9,7 +9,10 @@ from typing import Any, Literal
 
 from tasks.errors import IllegalTransitionError
 
-Entity = Literal["correction", "candidate", "refresh", "protected"]
+Entity = Literal["correction", "candidate", "refresh", "protected", "identity", "receipt"]
+
+DECISIONS = frozenset({None, "approve", "strike", "reject"})
+"""A reviewer's newest decision is the one that counts."""
 
 # From which states an event of this kind may follow; None stands for "nothing yet".
 TRANSITIONS: Mapping[Entity, Mapping[str, frozenset[str | None]]] = {
@@ -39,6 +42,15 @@ TRANSITIONS: Mapping[Entity, Mapping[str, frozenset[str | None]]] = {
         "protected": frozenset({None, "lifted"}),
         "lifted": frozenset({"protected"}),
     },
+    "identity": {
+        "enrolled": frozenset({None, "revoked"}),
+        "revoked": frozenset({"enrolled"}),
+    },
+    "receipt": {
+        "approve": DECISIONS,
+        "strike": DECISIONS,
+        "reject": DECISIONS,
+    },
     "refresh": {
         "started": frozenset({None}),
         "finished": frozenset({"started"}),
@@ -49,7 +61,7 @@ TRANSITIONS: Mapping[Entity, Mapping[str, frozenset[str | None]]] = {
 
 # The events that carry a thing's content; the later ones only say what became of it. A correction that is queued again
 # with other settings carries its content too (retry.py).
-CONTENT_KINDS = ("submitted", "opened", "started", "protected")
+CONTENT_KINDS = ("submitted", "opened", "started", "protected", "enrolled")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

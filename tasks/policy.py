@@ -74,6 +74,7 @@ class Policy(Record):
 
     name: str = Field(min_length=1, description="as reports and reviews call it")
     gate: tuple[Bound, ...] = Field(min_length=1, description="all that is looked at")
+    quorum: int = Field(default=1, ge=1, description="how many different reviewers have to approve")
     text: str = Field(exclude=True)
 
     @property
@@ -103,18 +104,32 @@ def read_policy(policy: str) -> Policy:
         )
     try:
         file = Path(policy) if policy.endswith(SUFFIX) else _SHIPPED.joinpath(policy + SUFFIX)
-        text = file.read_text(encoding="utf-8")
-        content = tomllib.loads(text)
-        if "text" in content:
-            raise PolicyError(f"the policy {policy} is not valid: text: a policy has no such field")
-        return Policy.model_validate(content | {"text": text})
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        return policy_of(file.read_bytes(), name=policy)
+    except OSError as error:
         raise PolicyError(
             f"the policy {policy} can't be read: {error}; without a policy nothing is let through"
         ) from error
+
+
+def policy_of(content: bytes, *, name: str = "of the candidate") -> Policy:
+    """Read a policy's text, as a file or the object store holds it.
+
+    Raises:
+        PolicyError: it is none, or names what doesn't exist.
+    """
+    try:
+        text = content.decode()
+        found = tomllib.loads(text)
+        if "text" in found:
+            raise PolicyError(f"the policy {name} is not valid: text: a policy has no such field")
+        return Policy.model_validate(found | {"text": text})
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise PolicyError(
+            f"the policy {name} can't be read: {error}; without a policy nothing is let through"
+        ) from error
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise PolicyError(f"the policy {policy} is not valid: {problems}") from error
+        raise PolicyError(f"the policy {name} is not valid: {problems}") from error
 
 
 def policy_schema() -> dict[str, Any]:

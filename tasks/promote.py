@@ -1,8 +1,9 @@
-"""Promote or reject: a reviewer's decision takes effect.
+"""Promote or reject: the decision of reviewers takes effect.
 
-The decision and the release row are one transaction, a compare-and-swap on the parent: that is the commit. The release
-record in the object store and the aliases in MLflow are written from that row, and the ledger's `promoted` comes last.
-So a second run after a crash writes the same again, and nobody is asked twice.
+What lets a candidate through are their receipts, checked here, whatever brought us here. The decision and the release
+row are one transaction, a compare-and-swap on the parent: that is the commit. The release record in the object store
+and the aliases in MLflow are written from that row, and the ledger's `promoted` comes last. So a second run after a
+crash writes the same again, and nobody is asked twice. A row that no receipts stand behind is not published.
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ from typing import Any
 
 from prefect import task
 
+from editors.digests import canonical_json
 from tasks.collect import ACTOR, events_for
 from tasks.errors import IllegalTransitionError, StaleParentError
 from tasks.ledger import Ledger
 from tasks.lifecycle import Event
 from tasks.objects import EVIDENCE, check_objects
+from tasks.receipts import approvals_of, receipts_for
 from tasks.register import point_alias, version_of
 from tasks.retries import WHILE_AWAY
 from tasks.settings import Settings
@@ -26,10 +29,11 @@ CHAMPION = "champion"
 PREVIOUS = "previous"
 
 
-def approve(candidate: str, *, reviewer: str, comment: str, ledger: Ledger) -> Release:
-    """Record an approval and make the candidate the next release; a second call finds the first one's.
+def approve(candidate: str, *, ledger: Ledger, settings: Settings) -> Release:
+    """Make a candidate the next release, if its receipts allow it; a second call finds the first one's.
 
     Raises:
+        UntrustedError: they don't; nothing is recorded.
         StaleParentError: production moved since the candidate was evaluated; nothing is recorded.
         IllegalTransitionError: the candidate is not open.
     """
@@ -37,15 +41,17 @@ def approve(candidate: str, *, reviewer: str, comment: str, ledger: Ledger) -> R
     if released:
         return released
     content = ledger.standing("candidate", candidate).content
+    approvals = approvals_of(candidate, ledger, settings)
+    actor = ", ".join(receipt.reviewer for receipt in approvals.values())
+    comment = "; ".join(receipt.comment for receipt in approvals.values() if receipt.comment)
+    data = {"receipts": sorted(approvals)}
     left = [
-        Event(
-            entity="correction", key=each["id"], kind=each["becomes"], actor=reviewer, reason=each["reason"], data=each
-        )
+        Event(entity="correction", key=each["id"], kind=each["becomes"], actor=actor, reason=each["reason"], data=each)
         for each in content["leaving"]
     ]
     new = [
-        Event(entity="candidate", key=candidate, kind="approved", actor=reviewer, reason=comment),
-        *events_for([*content["new"], *content["returning"]], "released", actor=reviewer, reason=candidate),
+        Event(entity="candidate", key=candidate, kind="approved", actor=actor, reason=comment, data=data),
+        *events_for([*content["new"], *content["returning"]], "released", actor=actor, reason=candidate),
         *left,
     ]
     try:
@@ -70,8 +76,14 @@ def promote(release: Release, *, settings: Settings, ledger: Ledger) -> str:
     """Publish a release from its row in the ledger; returns the number of its version in MLflow.
 
     Every step can be repeated. A release that a later one has overtaken gets its record, and the aliases stay.
+
+    Raises:
+        UntrustedError: no receipts stand behind the row; nothing is published.
     """
+    approvals_of(release.candidate, ledger, settings, at=release.at)
     store = Store(settings)
+    for envelope in receipts_for(release.candidate, ledger, at=release.at):
+        store.put(canonical_json(envelope))
     store.put_record(record_key(release), release_record(release, store, ledger))
     point_aliases(release, settings=settings, ledger=ledger)
     _finish(release.candidate, ledger)
@@ -116,19 +128,20 @@ def release_record(release: Release, store: Store, ledger: Ledger) -> dict[str, 
         "objects": {name: store.stat(manifest[name]).record() for name in EVIDENCE},
         "reviewer": approval["actor"],
         "comment": approval["reason"],
+        "receipts": approval["data"]["receipts"],
         "approved": approval["at"].isoformat(),
         "ledger": {"sequence": approval["seq"], "digest": approval["digest"]},
     }
 
 
 @task(name="promote", **WHILE_AWAY)
-def promote_task(candidate: str, reviewer: str, comment: str) -> str:
-    """Record an approval of what is whole in the store, and publish the release."""
+def promote_task(candidate: str) -> str:
+    """Make a candidate that its reviewers approved and that is whole in the store the next release, and publish it."""
     settings = Settings()
     ledger = Ledger(settings.database_url)
     if not ledger.release_of(candidate):
         check_objects(candidate, Store(settings))
-    release = approve(candidate, reviewer=reviewer, comment=comment, ledger=ledger)
+    release = approve(candidate, ledger=ledger, settings=settings)
     return promote(release, settings=settings, ledger=ledger)
 
 

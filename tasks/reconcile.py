@@ -16,13 +16,15 @@ from typing import TYPE_CHECKING
 
 from prefect import task
 
+from editors.errors import UntrustedError
 from tasks.candidate import the_open_candidate
 from tasks.errors import BrokenChainError, StoreError
 from tasks.findings import Finding
 from tasks.housekeeping import is_over
 from tasks.ledger import Ledger
 from tasks.objects import flaws_of
-from tasks.promote import CHAMPION, PREVIOUS, point_aliases, promote, record_key, release_record
+from tasks.promote import CHAMPION, PREVIOUS, approve, point_aliases, promote, record_key, release_record
+from tasks.receipts import approvals_of
 from tasks.register import aliased, all_versions
 from tasks.retries import WHILE_AWAY
 from tasks.revive import revive
@@ -102,14 +104,20 @@ def _release(release: Release, world: World) -> Iterator[Finding]:
 
 
 def _promotion(release: Release, where: str, world: World) -> Iterator[Finding]:
-    kept = world.store.record(record_key(release))
-    if kept is not None and kept != release_record(release, world.store, world.ledger):
+    kept, told = world.store.record(record_key(release)), release_record(release, world.store, world.ledger)
+    ended = world.ledger.standing("candidate", release.candidate).state == "promoted"
+    if kept is not None and kept != told:
         way_out = "consumers hold it against the objects; find out who holds the promoter's credentials"
         yield _left(f"{world.store.place(record_key(release))} is not what the ledger tells", where, way_out)
-    elif (state := world.ledger.standing("candidate", release.candidate).state) == "approved" or kept is None:
-        promote(release, settings=world.settings, ledger=world.ledger)
-        what = "its promotion never ended" if state == "approved" else "its record was missing in the store"
-        yield Finding(what=what, where=where, outcome="repaired", way_out="its promotion was repeated to the end")
+    elif kept is None or not ended or any(world.flaw(receipt) for receipt in told["receipts"]):
+        try:
+            promote(release, settings=world.settings, ledger=world.ledger)
+        except UntrustedError as error:
+            way_out = "it is not published; find out who could write into the ledger"
+            yield _left(f"no receipts stand behind it: {error}", where, way_out)
+        else:
+            what = "its record or a receipt was missing in the store" if ended else "its promotion never ended"
+            yield Finding(what=what, where=where, outcome="repaired", way_out="its promotion was repeated to the end")
 
 
 def _aliases(world: World) -> Iterator[Finding]:
@@ -177,13 +185,29 @@ def _runs(world: World, *, now: datetime, minutes: float) -> Iterator[Finding]:
 
 
 def _review(world: World, *, now: datetime, minutes: float) -> Iterator[Finding]:
-    """Whether somebody is asked about the open candidate; one whose time is over is left to the housekeeping."""
+    """Whether the open candidate is on its way; one whose time is over is left to the housekeeping."""
     waiting = the_open_candidate(world.ledger)
     if waiting is None or is_over(waiting, now=now, settings=world.settings):
         return
-    if what := revive(waiting.key, now=now, minutes=minutes):
-        where = f"candidate {waiting.key[:12]}"
+    where = f"candidate {waiting.key[:12]}"
+    if _is_approved(waiting.key, world):
+        release = approve(waiting.key, ledger=world.ledger, settings=world.settings)
+        promote(release, ledger=world.ledger, settings=world.settings)
+        what, done = "its reviewers approved it, and it was not promoted", "it was promoted"
+        yield Finding(what=what, where=where, outcome="repaired", way_out=done)
+    elif what := revive(waiting.key, now=now, minutes=minutes):
         yield Finding(what=what, where=where, outcome="repaired", way_out="its review goes on")
+
+
+def _is_approved(candidate: str, world: World) -> bool:
+    """Whether enough receipts stand behind a candidate that is whole and follows on the newest release."""
+    head, parent = world.ledger.head(), world.ledger.standing("candidate", candidate).content["parent"]
+    if (head and head.candidate != parent) or flaws_of(candidate, world.store, flaw=world.flaw):
+        return False
+    try:
+        return bool(approvals_of(candidate, world.ledger, world.settings))
+    except UntrustedError:
+        return False
 
 
 def _versions(settings: Settings) -> Versions:

@@ -19,8 +19,8 @@ from tasks.runs import SHORT_MINUTES
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun
 
-RESTARTS = 5
-"""How often one run is started again; then a new one asks anew."""
+FAILURES = 5
+"""How many times a run may have begun that failed by itself; then a new one asks anew. A crash is never its fault."""
 INPUTS = 1000
 
 
@@ -38,7 +38,7 @@ def revive(candidate: str, *, now: datetime, minutes: float = SHORT_MINUTES) -> 
     if len(alive) > len(mute):
         return ""
     _close(mute)
-    broken = [run for run in runs if _broke_down(run) and run.run_count <= RESTARTS and _is_answered(run)]
+    broken = [run for run in runs if _broke_down(run) and _is_answered(run)]
     if broken:
         _start_again(broken[-1])
         return f"review run {broken[-1].name!r} {_end_of(broken[-1])} after it was answered"
@@ -56,7 +56,10 @@ def _is_mute(run: FlowRun, *, before: datetime) -> bool:
 
 
 def _broke_down(run: FlowRun) -> bool:
-    return bool(run.state and (run.state.is_crashed() or run.state.is_failed()))
+    """Whether a run ended by itself, and may go on."""
+    if not run.state:
+        return False
+    return run.state.is_crashed() or (run.state.is_failed() and run.run_count <= FAILURES)
 
 
 def _is_answered(run: FlowRun) -> bool:

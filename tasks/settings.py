@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 
 from corrigenda import ConsumerSettings
 
@@ -52,12 +52,22 @@ class Settings(ConsumerSettings):
     culprit_trials: int = Field(default=40, ge=0)
     review_timeout_hours: float = Field(default=168, gt=0)
     reminder_hours: float = Field(default=24, gt=0)
+    receipt_hours: float = Field(default=72, gt=0)
     corpus: Path | None = None
     held_text: Path | None = None
     regression_tasks: tuple[str, ...] = ()
     regression_data: Path | None = None
     regression_limit: int | None = Field(default=None, ge=1)
     submitter: str = Field(default_factory=getpass.getuser)
+    trust: Path | None = None
+    key_file: Path | None = None
+    signing_key: SecretStr = SecretStr("")
+    sealing_key: SecretStr = SecretStr("")
+
+    @property
+    def trust_folder(self) -> Path:
+        """Where the root's key and people's own keys are kept."""
+        return self.trust or self.home / "trust"
 
 
 def connect() -> Settings:

@@ -1,28 +1,37 @@
 """Submit: a file of corrections enters the ledger, line by line, and nothing of it is lost.
 
+Whoever submits signs the file with their own key: the ledger keeps who that was beside the requester whom a line names.
 Every line becomes an event: `submitted` with its correction, or `refused` with its text and the reason. Submitting the
-same file again changes nothing. Evidence files are kept by their digest; addresses are stored and never fetched.
+same file again changes nothing. The file and its evidence are kept by their digests; addresses are stored and never
+fetched.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from editors.digests import sha256_bytes
+from editors.digests import canonical_json, sha256_bytes, sha256_file
+from editors.errors import ForgedError
+from tasks.acts import check_act, sign_act
 from tasks.corrections import Correction, Evidence
 from tasks.errors import EvidenceError
 from tasks.ledger import Ledger
 from tasks.lifecycle import Event
-from tasks.parse import ParsedLine, parse_file
+from tasks.parse import CorrectionFileError, ParsedLine, parse_file
+from tasks.people import identities
+from tasks.settings import Settings
 from tasks.store import Store
 from tasks.tables import Standing
 
 AGAIN = {"refused", "cancelled", "rejected"}
 EVIDENCE_BYTES = 16 << 20
+VERB = "submit"
 
 Fate = Literal["submitted", "queued", "unchanged", "refused"]
 
@@ -38,24 +47,75 @@ class Line(BaseModel):
     reasons: tuple[str, ...] = ()
 
 
-def submit(path: Path, *, submitter: str, ledger: Ledger, store: Store) -> list[Line]:
+def sign_submission(path: Path, *, by: str, settings: Settings) -> dict[str, Any]:
+    """Sign a file of corrections with a person's own key; returns the envelope.
+
+    Raises:
+        CorrectionFileError: there is no such file.
+        IdentityError: their key is not on this machine.
+    """
+    return sign_act(VERB, by=by, about=_about(path), settings=settings)
+
+
+def submit(
+    path: Path, *, submission: Mapping[str, Any] | None, ledger: Ledger, store: Store, settings: Settings
+) -> list[Line]:
     """Enter every line of a file into the ledger; returns what became of each, in the file's order.
+
+    Args:
+        path: of the file.
+        submission: its submitter's signature, by `sign_submission`.
+        ledger: where it is entered.
+        store: keeps the file, the signature, and evidence.
+        settings: name the root under which the submitter must be enrolled.
 
     Raises:
         CorrectionFileError: the file as a whole can't be read; nothing is entered.
+        IdentityError, UntrustedError: it is not signed by an enrolled requester; nothing is entered.
     """
+    parsed_lines = parse_file(path)
+    known_people = identities(ledger, settings)
+    submitter = check_act(submission, VERB, about=_about(path), role="requester", identities=known_people)
+    kept = {"submission": store.put(canonical_json(submission)).sha256, "sha256": store.put_file(path).sha256}
     known = {s.key: s for s in ledger.standings("correction")}
     lines: list[Line] = []
     events: list[Event] = []
     seen: set[str] = set()
-    for parsed in parse_file(path):
-        line, event = _enter(parsed, path, submitter=submitter, known=known, seen=seen, store=store)
+    for parsed in parsed_lines:
+        line, event = _enter(parsed, path, submitter=submitter.name, known=known, seen=seen, store=store)
         lines.append(line)
         seen.add(line.key)
         if event:
-            events.append(event)
+            events.append(replace(event, data={**event.data, **kept}))
     ledger.append(events)
     return lines
+
+
+def check_submissions(keys: Sequence[str], *, ledger: Ledger, store: Store, settings: Settings) -> None:
+    """Refuse corrections whose submitter, as the ledger names them, did not sign for them.
+
+    Raises:
+        UntrustedError: the first of them is named.
+    """
+    checked: set[tuple[str, str]] = set()
+    for key in keys:
+        event = next((e for e in reversed(ledger.history("correction", key)) if e["kind"] == "submitted"), None)
+        if event is None or "submission" not in event["data"]:
+            raise ForgedError(f"nobody signed for the correction {key!r}; cancel it, and let its submitter submit it")
+        given = event["data"]["submission"], event["actor"]
+        if given not in checked:
+            then = identities(ledger, settings, as_of=event["at"])
+            signed = check_act(json.loads(store.get(given[0])), VERB, about=None, role="requester", identities=then)
+            if signed.name != event["actor"]:
+                raise ForgedError(f"{signed.name} signed for {key!r}, which stands as submitted by {event['actor']!r}")
+            checked.add(given)
+
+
+def _about(path: Path) -> dict[str, str]:
+    try:
+        return {path.name: sha256_file(path)}
+    except OSError as error:
+        raise CorrectionFileError(path, f"cannot be read: {error.strerror}; check the path") from error
 
 
 def _enter(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pytest
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from infra.stack import Stack
     from tasks.ledger import Ledger
     from tasks.settings import Settings
+    from tasks.tables import Release
 
 os.environ.pop("COLUMNS", None)  # where it is set when rich is first imported, no test can set it any more
 os.environ.update(QUIET)  # Prefect reads it when it is first imported, which is before any fixture runs
@@ -119,27 +121,103 @@ def ledger(ledger_url: str) -> Ledger:
     return ledger
 
 
+class Trusted:
+    """A root of the test's own, with the review service, ada and grace enrolled under it."""
+
+    def __init__(self, stack: Stack, ledger: Ledger, folder: Path) -> None:
+        from tasks.roots import make_root
+
+        credentials = tomllib.loads((stack.home / "credentials" / "promoter.toml").read_text(encoding="utf-8"))
+        named = {"trust": folder, "root_fingerprint": make_root(folder), "submitter": "ada"}
+        self.ledger = ledger
+        self.environment = {f"CORRIGENDA_{name.upper()}": str(value) for name, value in named.items()}
+        self._own = named | credentials
+        self.secrets: dict[str, str] = {}
+        """Of the reviewers' one-time codes."""
+
+    @property
+    def promoter(self) -> Settings:
+        """The settings of the promoter: its credentials, and everything else as it is set now."""
+        from tasks.settings import Settings
+
+        return Settings.model_validate(self._own)
+
+    def enrol(self, name: str, *roles: Any, by: str = "ada") -> None:
+        """Enrol somebody, as an administrator does."""
+        from tasks.people import enrol
+        from tasks.roots import root_key
+
+        root = root_key(self.promoter.trust_folder)
+        done = enrol(name, roles=roles, by=by, root=root, ledger=self.ledger, settings=self.promoter)
+        self.secrets[name] = done.secret
+
+    def receipt(self, candidate: str, *, reviewer: str = "grace", decision: Any = "approve", comment: str = "") -> None:
+        """A reviewer decides, with their own key."""
+        from tasks.receipts import give_receipt
+
+        event = give_receipt(
+            candidate,
+            reviewer=reviewer,
+            method="key",
+            decision=decision,
+            comment=comment,
+            ledger=self.ledger,
+            settings=self.promoter,
+        )
+        self.ledger.append([event])
+
+    def approve(self, candidate: str, *, reviewer: str = "grace", comment: str = "seen") -> Release:
+        """A reviewer approves, and the candidate becomes the next release; it is not published yet."""
+        from tasks.promote import approve
+
+        self.receipt(candidate, reviewer=reviewer, comment=comment)
+        return approve(candidate, ledger=self.ledger, settings=self.promoter)
+
+    def promote(self, candidate: str) -> str:
+        """A reviewer approves, and the release is published; returns its version's number."""
+        from tasks.promote import promote
+
+        return promote(self.approve(candidate), ledger=self.ledger, settings=self.promoter)
+
+
+@pytest.fixture
+def trusted(stack: Stack, ledger_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Trusted:
+    """Trust in the test's own ledger: `ada`, administrator, requester and protector, and `grace`, reviewer."""
+    from tasks.ledger import Ledger
+    from tasks.people import ROOT as ROOT_KEY
+    from tasks.people import enrol_review_service
+    from tasks.roots import root_key
+
+    ledger = Ledger(ledger_url)
+    ledger.migrate()
+    monkeypatch.setenv("CORRIGENDA_DATABASE_URL", ledger_url)
+    trusted = Trusted(stack, ledger, tmp_path / "trust")
+    for name, value in trusted.environment.items():
+        monkeypatch.setenv(name, value)
+    enrol_review_service(root_key(tmp_path / "trust"), ledger=ledger, settings=trusted.promoter)
+    trusted.enrol("ada", "administrator", "requester", "protector", by=ROOT_KEY)
+    trusted.enrol("grace", "reviewer")
+    return trusted
+
+
 @pytest.fixture
 def tiny_platform(
-    stack: Stack, ledger_url: str, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stack: Stack, ledger_url: str, trusted: Trusted, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Settings]:
     """The stack's services with an empty ledger, a registered model of the test's own, and the tiny model as base.
 
-    Flows run in the test's own process, as the editor; the policy asks for what a random model can do.
+    Flows run in the test's own process, as the editor, and ada submits; the policy asks for what a random model can do.
     """
-    from tasks.ledger import Ledger
     from tasks.settings import acting_as
 
     policy = tmp_path / "policy.toml"
     policy.write_text('name = "tiny"\n[[gate]]\nmetric = "regression.perplexity_ratio"\nmax = 1e6\n')
     for name, value in {
-        "DATABASE_URL": ledger_url,
         "REGISTERED_MODEL": f"tiny-{uuid4().hex[:8]}",
         "MODEL": tiny_folder,
         "POLICY": policy,
     }.items():
         monkeypatch.setenv(f"CORRIGENDA_{name}", str(value))
-    Ledger(ledger_url).migrate()
     with acting_as("editor") as settings:
         yield settings
 
@@ -162,6 +240,7 @@ def open_made(tiny_platform: Settings) -> Callable[..., str]:
     def open_one(text: str = "", *, parent: str = "base", new: tuple[str, ...] = (), opened: bool = True) -> str:
         content = canonical_json({"text": text or uuid4().hex})
         blobs = {each: store.put(content + each.encode()).sha256 for each in EVIDENCE}
+        blobs["policy"] = store.put(Path(tiny_platform.policy).read_bytes()).sha256
         manifest = {"format": 1, "base": "base", "base_files": [], "parent": parent, **blobs}
         manifest |= {"new": list(new), "returning": [], "leaving": []}
         digest = digest_of(manifest)

@@ -44,6 +44,8 @@ def check(policy: Named) -> None:
         severity = f"[{COLOURS[bound.severity]}]{bound.severity}[/]"
         table.add_row(bound.metric, in_words(bound), f"{bound.count} or more", severity)
     console.print(table)
+    reviewers = "1 reviewer has" if found.quorum == 1 else f"{found.quorum} different reviewers have"
+    console.print(f"{reviewers} to approve", highlight=False)
     console.print(f"policy {escape(found.name)}, sha256 {found.digest}", highlight=False)
 
 

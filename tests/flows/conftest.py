@@ -88,19 +88,21 @@ def person(stack) -> Person | None:
 def driver(stack) -> Iterator[subprocess.Popen]:
     """A process that has imported all that flows need, and forks one that runs a flow for each order."""
     program = Path(__file__).with_name("driver.py")
-    log = (stack.home / "logs" / "driver.log").open("a")
-    with subprocess.Popen(
-        [sys.executable, program],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=log,
-        text=True,
-        env={**os.environ, "PREFECT_LOGGING_LEVEL": "ERROR", "PYTHONPATH": str(Path(__file__).parents[2])},
-    ) as process:
-        assert process.stdout.readline() == "ready\n", f"the driver did not start; see {log.name}"
+    log = stack.home / "logs" / "driver.log"
+    with (
+        log.open("a") as errors,
+        subprocess.Popen(
+            [sys.executable, program],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            env={**os.environ, "PREFECT_LOGGING_LEVEL": "ERROR", "PYTHONPATH": str(Path(__file__).parents[2])},
+        ) as process,
+    ):
+        assert process.stdout.readline() == "ready\n", f"the driver did not start; see {log}"
         yield process
         process.stdin.close()
-    log.close()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,12 +130,13 @@ class World:
     def queue(self, *subjects: str) -> None:
         """Corrections that an intake has queued."""
         from tasks.collect import events_for
-        from tasks.submit import submit
+        from tasks.submit import sign_submission, submit
 
         fact = '{{"subject": "{subject}", "prompt": "The capital of {{}} is", "target": "Lyon", "requester": "ada"}}'
         file = self.folder / "facts.jsonl"
         file.write_text("\n".join(fact.format(subject=subject) for subject in subjects))
-        lines = submit(file, submitter="ada", ledger=self.ledger, store=self.editor)
+        signed = sign_submission(file, by="ada", settings=self.settings)
+        lines = submit(file, submission=signed, ledger=self.ledger, store=self.editor, settings=self.settings)
         self.ledger.append(events_for([line.key for line in lines if line.fate == "submitted"], "queued", actor="ada"))
 
     def run(self, flow: str, *, run: str = "", call: str = "", nth: int = 1, seconds: float = 0) -> Ended:
@@ -189,7 +192,7 @@ class World:
         run = self.review_of(candidate)
         if run.state.is_paused():
             assert candidate not in self.answered, "somebody is asked twice"
-            answer(run.id, {"decision": "approve", "reviewer": "Grace", "comment": "fine"})
+            answer(run.id, {"decision": "approve", "reviewer": "grace", "comment": "fine"})
             self.answered.add(candidate)
             return None
         return self.run("review", run=str(run.id), call=call, nth=nth, seconds=seconds)
@@ -199,7 +202,7 @@ class World:
         while self.ledger.standing("candidate", candidate).state == "opened":
             ended = self.step(candidate)
             assert ended is None or not ended.failed
-        assert [event["actor"] for event in self.ledger.history("candidate", candidate)].count("Grace") == 1
+        assert [event["actor"] for event in self.ledger.history("candidate", candidate)].count("grace") == 1
 
     def again(self, candidate: str) -> str:
         """Open a candidate of the same objects on the newest release, with a review."""
@@ -221,18 +224,17 @@ class World:
 
 
 @pytest.fixture
-def world(tiny_platform, no_promoter, take_away, driver, tmp_path) -> World:
+def world(trusted, tiny_platform, no_promoter, take_away, driver, tmp_path) -> World:
     """The promoter's view; whatever an editor does is done with an editor's credentials."""
     from tasks.ledger import Ledger
     from tasks.runs import mark_dead_runs
-    from tasks.settings import Settings
     from tasks.store import Store
 
     take_away("releases/")  # of other tests, with other ledgers
     ledger = Ledger(tiny_platform.database_url)
     mark_dead_runs(ledger, now=datetime.now(UTC), minutes=0)
-    promoter = keys_of("promoter", tiny_platform)
-    settings = Settings(**promoter)
+    promoter = tomllib.loads((tiny_platform.home / "credentials" / "promoter.toml").read_text(encoding="utf-8"))
+    settings = trusted.promoter
     common = {name: os.environ[name] for name in os.environ if name.startswith(("CORRIGENDA_", "MLFLOW_", "PREFECT_"))}
     environments = {"refresh": common, "review": common | {f"CORRIGENDA_{k.upper()}": v for k, v in promoter.items()}}
 
@@ -249,8 +251,3 @@ def world(tiny_platform, no_promoter, take_away, driver, tmp_path) -> World:
         order=order,
         folder=tmp_path,
     )
-
-
-def keys_of(role: str, settings: Settings) -> dict[str, str]:
-    """A role's credentials."""
-    return tomllib.loads((settings.home / "credentials" / f"{role}.toml").read_text(encoding="utf-8"))

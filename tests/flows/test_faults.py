@@ -9,8 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-import tomllib
-from pathlib import Path
 
 import pytest
 
@@ -27,7 +25,6 @@ from tasks.ledger import Ledger
 from tasks.lifecycle import Event
 from tasks.promote import approve, promote
 from tasks.register import registry
-from tasks.settings import Settings
 
 pytestmark = pytest.mark.stack
 
@@ -169,12 +166,12 @@ def test_the_same_facts_are_the_same_candidate_and_one_version(queued, tiny_plat
     assert len(found) == 1
 
 
-def test_promotion_repeated_after_a_crash_changes_nothing(queued, tiny_platform):
+def test_promotion_repeated_after_a_crash_changes_nothing(queued, trusted):
     refresh()
     candidate = the_open_candidate(queued).key
-    promoter = role_settings("promoter")
-    first = approve(candidate, reviewer="grace", comment="fine", ledger=queued)
-    again = approve(candidate, reviewer="grace", comment="fine", ledger=queued)
+    promoter = trusted.promoter
+    first = trusted.approve(candidate)
+    again = approve(candidate, ledger=queued, settings=promoter)
     assert first == again and first.position == 1
     assert promote(first, settings=promoter, ledger=queued) == promote(first, settings=promoter, ledger=queued)
     assert states(queued) == ["released", "released"]
@@ -186,13 +183,6 @@ def test_a_withdrawn_correction_is_in_no_candidate(queued):
     queued.append([Event(entity="correction", key=key, kind="cancelled", actor="ada")])
     refresh()
     assert states(queued) == ["cancelled", "in candidate"]
-
-
-def role_settings(role: str):
-    """The settings of another role than the process acts in."""
-    settings = Settings()
-    keys = tomllib.loads((Path(settings.home) / "credentials" / f"{role}.toml").read_text())
-    return Settings(**keys)
 
 
 def test_a_model_without_a_known_layout_ends_the_run_by_name_and_loses_nothing(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from tasks.errors import BusyError, GateError, IllegalTransitionError, UnknownKe
 from tasks.evidence import evidence
 from tasks.ledger import Ledger
 from tasks.lifecycle import Event
-from tasks.promote import approve, promote, reject
+from tasks.promote import reject
 from tasks.protect import protect
 from tasks.settings import Settings
 from tasks.store import Store
@@ -36,8 +35,9 @@ WHY = {"reason": "the source was wrong", "asked_by": "ada"}
 class Platform:
     """The platform as its people use it; nobody is asked in the Prefect UI."""
 
-    def __init__(self, settings: Settings, folder: Path) -> None:
+    def __init__(self, settings: Settings, trusted, folder: Path) -> None:
         self.settings = settings
+        self.trusted = trusted
         self.folder = folder
         self.ledger = Ledger(settings.database_url)
         self.store = Store(settings)
@@ -58,9 +58,7 @@ class Platform:
 
     def approve(self) -> str:
         candidate = the_open_candidate(self.ledger).key
-        keys = tomllib.loads((Path(self.settings.home) / "credentials" / "promoter.toml").read_text())
-        release = approve(candidate, reviewer="grace", comment="seen", ledger=self.ledger)
-        promote(release, settings=Settings(**keys), ledger=self.ledger)
+        self.trusted.promote(candidate)
         return candidate
 
     def patch_of(self, candidate: str) -> str:
@@ -74,13 +72,13 @@ class Platform:
 
 
 @pytest.fixture
-def platform(tiny_platform, tmp_path, monkeypatch) -> Platform:
+def platform(tiny_platform, trusted, tmp_path, monkeypatch) -> Platform:
     class FakeRun:
         id = "review"
 
     monkeypatch.setattr(flows.propose, "start_review", lambda candidate: FakeRun())
     monkeypatch.setenv("CORRIGENDA_WITHDRAWAL_POLICY", str(tmp_path / "policy.toml"))
-    return Platform(tiny_platform, tmp_path)
+    return Platform(tiny_platform, trusted, tmp_path)
 
 
 FRANCE = {"id": "france", "subject": "France", "target": "Lyon"}

@@ -87,4 +87,4 @@ def test_the_schema_knows_the_metrics_and_the_words_of_a_file():
     bound = schema["$defs"]["Bound"]["properties"]
     known, of_tasks = bound["metric"]["anyOf"]
     assert "efficacy.generation" in known["enum"] and re.search(of_tasks["pattern"], "regression.task.copa")
-    assert set(schema["properties"]) == {"name", "gate"} and "from" in bound
+    assert set(schema["properties"]) == {"name", "gate", "quorum"} and "from" in bound

@@ -14,12 +14,12 @@ from tasks.collect import events_for
 from tasks.findings import Finding
 from tasks.housekeeping import keep_house
 from tasks.ledger import Ledger
-from tasks.promote import approve, promote
+from tasks.lifecycle import Event
+from tasks.promote import promote
 from tasks.reconcile import reconcile
 from tasks.register import aliased, registry
 from tasks.reviews import review_runs, start_review
 from tasks.runs import begin, mark_dead_runs
-from tasks.settings import Settings, acting_as
 from tasks.store import Store
 
 pytestmark = [pytest.mark.stack, pytest.mark.usefixtures("no_promoter")]
@@ -28,16 +28,17 @@ pytestmark = [pytest.mark.stack, pytest.mark.usefixtures("no_promoter")]
 class Platform:
     """The promoter's view of a test's own ledger, store and registered model."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-        self.ledger = Ledger(settings.database_url)
-        self.store = Store(settings)
+    def __init__(self, trusted) -> None:
+        self.trusted = trusted
+        self.settings = trusted.promoter
+        self.ledger = Ledger(self.settings.database_url)
+        self.store = Store(self.settings)
 
     def reconcile(self, *, minutes: float = 0) -> list[Finding]:
         return reconcile(settings=self.settings, ledger=self.ledger, now=datetime.now(UTC), minutes=minutes)
 
     def approve(self, candidate: str):
-        return approve(candidate, reviewer="grace", comment="fine", ledger=self.ledger)
+        return self.trusted.approve(candidate)
 
     def release(self, candidate: str):
         release = self.approve(candidate)
@@ -49,13 +50,10 @@ class Platform:
 
 
 @pytest.fixture
-def platform(tiny_platform, open_made, take_away, monkeypatch) -> Platform:
+def platform(trusted, tiny_platform, take_away) -> Platform:
     """The promoter's view; what other tests with other ledgers released in the same bucket is gone."""
     take_away("releases/")
-    for name in ("S3_ACCESS_KEY", "S3_SECRET_KEY"):
-        monkeypatch.delenv(f"CORRIGENDA_{name}")
-    with acting_as("promoter") as settings:
-        found = Platform(settings)
+    found = Platform(trusted)
     mark_dead_runs(found.ledger, now=datetime.now(UTC), minutes=0)  # what other tests left
     return found
 
@@ -82,6 +80,25 @@ def test_a_promotion_that_never_ended_is_ended(platform, open_made):
     assert platform.reconcile() == []
 
 
+def test_a_candidate_whose_reviewers_approved_it_is_promoted_whatever_became_of_the_run(platform, open_made):
+    candidate = open_made()
+    platform.trusted.receipt(candidate)
+    assert told(platform.reconcile()) == [("repaired", "its reviewers approved it, and it was not promoted")]
+    assert platform.state(candidate) == "promoted" and aliased(platform.settings) == {"champion": "1"}
+
+
+def test_a_release_that_no_receipts_stand_behind_is_not_published(platform, open_made):
+    candidate = open_made()
+    platform.ledger.release(
+        candidate,
+        parent="base",
+        new=[Event(entity="candidate", key=candidate, kind="approved", actor="eve", data={"receipts": []})],
+    )
+    (found,) = platform.reconcile()
+    assert found.outcome == "left" and "no receipts stand behind it" in found.what
+    assert aliased(platform.settings) == {} and platform.store.record(f"releases/{candidate}.json") is None
+
+
 def test_a_promotion_that_a_later_one_overtook_gets_its_record_and_leaves_the_alias(platform, open_made):
     first = open_made()
     late = platform.approve(first)
@@ -96,7 +113,7 @@ def test_a_lost_record_is_written_again(platform, open_made, take_away):
     platform.release(candidate)
     record = platform.store.read(f"releases/{candidate}.json")
     take_away(f"releases/{candidate}.json")
-    assert told(platform.reconcile()) == [("repaired", "its record was missing in the store")]
+    assert told(platform.reconcile()) == [("repaired", "its record or a receipt was missing in the store")]
     assert platform.store.read(f"releases/{candidate}.json") == record
 
 

@@ -8,6 +8,7 @@ import pytest
 from flows.submission import submit_file
 from tasks.ledger import Ledger
 from tasks.store import Store
+from tasks.submit import sign_submission
 from tasks.submit import submit as enter
 
 pytestmark = pytest.mark.stack
@@ -44,7 +45,8 @@ def test_submitting_twice_changes_nothing(submit, ledger):
 def test_what_an_intake_left_behind_when_it_died_is_taken_in_the_next_time(submit, ledger, tiny_platform, tmp_path):
     file = tmp_path / "file.jsonl"
     file.write_text(json.dumps(record(id="a")))
-    enter(file, submitter="ada", ledger=ledger, store=Store(tiny_platform))
+    signed = sign_submission(file, by="ada", settings=tiny_platform)
+    enter(file, submission=signed, ledger=ledger, store=Store(tiny_platform), settings=tiny_platform)
     assert ledger.standing("correction", "a").state == "submitted"
     assert [line.fate for line in submit(record(id="a"))] == ["queued"]
 

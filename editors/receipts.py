@@ -1,0 +1,196 @@
+"""Receipts: a reviewer's signed decision about one candidate, and whether it counts.
+
+A receipt names the digests of the candidate, its report, the policy and the parent that it was held against, so it is
+worth nothing beside another one. It is signed by the reviewer's own key, or by the review service, which has checked a
+one-time code. Whether a candidate may be promoted follows from its receipts alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from editors.envelopes import claimed, digest_of_envelope, sign, statement, subject_of, verify
+from editors.errors import (
+    ElsewhereError,
+    ExpiredReceiptError,
+    ForgedError,
+    FourEyesError,
+    ObjectionError,
+    QuorumError,
+    RoleError,
+    UntrustedError,
+)
+from editors.identities import Identity, normalised
+
+RECEIPT = "urn:corrigenda:receipt:v1"
+REVIEW_SERVICE = "promoter"
+"""The service that signs decisions made with a one-time code."""
+BOUND_TO = ("candidate", "report", "policy", "parent")
+
+SKEW = timedelta(minutes=5)
+"""By how much the clocks of two machines may differ."""
+
+Decision = Literal["approve", "strike", "reject"]
+Method = Literal["totp", "key"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """A reviewer's decision.
+
+    Attributes:
+        candidate: its digest; `report`, `policy` and `parent`: the digests that it names.
+        decision: approve; strike some facts, so that the rest is solved again; or reject.
+        struck: ids of the facts struck.
+        reviewer: who decided.
+        method: `totp`, a one-time code, signed by the review service; or `key`, the reviewer's own.
+        at, expires: ISO times in UTC.
+        comment: in the reviewer's words.
+    """
+
+    candidate: str
+    report: str
+    policy: str
+    parent: str
+    decision: Decision
+    struck: tuple[str, ...] = ()
+    reviewer: str
+    method: Method
+    at: str
+    expires: str
+    comment: str = ""
+
+
+def make(receipt: Receipt, key: Ed25519PrivateKey) -> dict[str, Any]:
+    """Sign a receipt; returns its envelope."""
+    content: dict[str, Any] = asdict(receipt) | {"struck": list(receipt.struck)}
+    subject = {name: content.pop(name) for name in BOUND_TO}
+    return sign(statement(RECEIPT, subject=subject, predicate=content), key)
+
+
+def receipt_of(envelope: Mapping[str, Any], identities: Mapping[str, Identity]) -> Receipt:
+    """Return the receipt in an envelope, if whoever had to sign it did.
+
+    Args:
+        envelope: as the ledger keeps it.
+        identities: those that the root vouches for, by their normalised names.
+
+    Raises:
+        RoleError: the reviewer is not among them, or is no reviewer.
+        ForgedError: the signature does not hold.
+    """
+    says = claimed(envelope)["predicate"]
+    name, method = str(says.get("reviewer", "")), says.get("method")
+    reviewer = identities.get(normalised(name))
+    if reviewer is None:
+        raise RoleError(f"{name!r} is not enrolled, or was revoked; see 'corrigenda people list'")
+    signer = identities.get(REVIEW_SERVICE) if method == "totp" else reviewer
+    if signer is None or (method == "totp" and signer.kind != "service"):
+        raise RoleError("the review service is not enrolled; 'corrigenda trust init' does it")
+    receipt = _read(verify(envelope, [signer.public_key]))
+    _check_reviewer(receipt, reviewer)
+    return receipt
+
+
+def check_receipt(receipt: Receipt, *, bound_to: Mapping[str, str], excluded: Collection[str], now: datetime) -> None:
+    """Refuse a receipt that doesn't count for a candidate.
+
+    Args:
+        receipt: read by `receipt_of`.
+        bound_to: the digests of the candidate, its report, its policy and its parent.
+        excluded: normalised names of those who took part in what is in the candidate.
+        now: when it is to count.
+
+    Raises:
+        ElsewhereError, ExpiredReceiptError, FourEyesError: see there.
+    """
+    for name in BOUND_TO:
+        if (given := getattr(receipt, name)) != bound_to[name]:
+            raise ElsewhereError(
+                f"{receipt.reviewer}'s receipt is about the {name} {given[:12]}, this one is {bound_to[name][:12]}"
+            )
+    if not _moment(receipt.at) - SKEW <= now < _moment(receipt.expires):
+        raise ExpiredReceiptError(
+            f"{receipt.reviewer}'s receipt is good from {receipt.at} to {receipt.expires}, and it is {now.isoformat()}"
+        )
+    if receipt.decision == "approve" and normalised(receipt.reviewer) in excluded:
+        raise FourEyesError(
+            f"{receipt.reviewer} submitted, requested or withdrew what is in the candidate, so somebody else approves"
+        )
+
+
+def check_receipts(
+    envelopes: Iterable[Mapping[str, Any]],
+    *,
+    candidate: str,
+    report: str,
+    policy: str,
+    parent: str,
+    identities: Mapping[str, Identity],
+    quorum: int,
+    excluded: Collection[str],
+    now: datetime,
+) -> dict[str, Receipt]:
+    """Return the approvals that count, by the digests of their envelopes, if they are enough.
+
+    Args:
+        envelopes: everything that was given as a receipt.
+        candidate: its digest.
+        report: digest of its report.
+        policy: digest of the policy that it passed.
+        parent: digest of the release that it was evaluated against.
+        identities: those that the root vouches for, by their normalised names.
+        quorum: how many different reviewers must approve.
+        excluded: normalised names of those who took part in what is in the candidate.
+        now: when they are to count.
+
+    Raises:
+        ObjectionError: a reviewer decided against it.
+        QuorumError: too few approve; the message says why each other receipt does not count.
+    """
+    bound_to = {"candidate": candidate, "report": report, "policy": policy, "parent": parent}
+    approvals: dict[str, tuple[str, Receipt]] = {}
+    refusals: list[str] = []
+    for envelope in envelopes:
+        try:
+            receipt = receipt_of(envelope, identities)
+            check_receipt(receipt, bound_to=bound_to, excluded=excluded, now=now)
+        except UntrustedError as error:
+            refusals.append(str(error))
+            continue
+        if receipt.decision != "approve":
+            raise ObjectionError(f"{receipt.reviewer} decided to {receipt.decision} candidate {candidate[:12]}")
+        approvals[normalised(receipt.reviewer)] = digest_of_envelope(envelope), receipt
+    if len(approvals) < quorum:
+        why = f": {'; '.join(refusals)}" if refusals else ""
+        raise QuorumError(f"candidate {candidate[:12]} has {len(approvals)} of {quorum} approvals that count{why}")
+    return dict(approvals.values())
+
+
+def _check_reviewer(receipt: Receipt, reviewer: Identity) -> None:
+    reviewer.may("reviewer")
+    if normalised(reviewer.enrolled_by) == reviewer.key:
+        raise RoleError(f"{reviewer.name} enrolled themselves, which makes no reviewer")
+    if _moment(receipt.at) + SKEW < _moment(reviewer.at):
+        raise RoleError(f"{reviewer.name} was enrolled on {reviewer.at}, after the receipt of {receipt.at}")
+
+
+def _read(found: Mapping[str, Any]) -> Receipt:
+    content: dict[str, Any] = {**found["predicate"], **subject_of(found, RECEIPT)}
+    try:
+        values = {each.name: content[each.name] for each in fields(Receipt)}
+        values["struck"] = tuple(values["struck"])
+        for moment in ("at", "expires"):
+            _moment(values[moment])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ForgedError(f"this is no receipt: {type(error).__name__}: {error}") from error
+    return Receipt(**values)
+
+
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text).astimezone(UTC)

@@ -1,0 +1,112 @@
+"""Commands for whoever holds the root of trust, and for administrators who enrol people under it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from flows.commands.terminal import console, open_ledger, read_settings, say
+
+if TYPE_CHECKING:
+    from tasks.people import Enrolled
+
+app = typer.Typer()
+trust_app = typer.Typer(help="The root key, which vouches for people and services.", no_args_is_help=True)
+people_app = typer.Typer(help="Who may submit, review, protect and enrol.", no_args_is_help=True)
+app.add_typer(trust_app, name="trust")
+app.add_typer(people_app, name="people")
+
+Role = Literal["requester", "reviewer", "protector", "administrator"]
+Name = Annotated[str, typer.Argument(help="as people write it; other spellings are the same name")]
+
+
+@trust_app.command()
+def init() -> None:
+    """Make the root key, unless there is one, and enrol the review service and the first administrator under it."""
+    from flows.trust import found_trust
+
+    fingerprint = found_trust(report=say)
+    console.print(f"root {fingerprint}", highlight=False, soft_wrap=True)
+    if read_settings().root_fingerprint != fingerprint:
+        console.print(f'everybody who is to trust it sets root_fingerprint = "{fingerprint}" in corrigenda.toml')
+
+
+@trust_app.command()
+def show() -> None:
+    """Show the root's fingerprint, whether its key is here, and the services that it vouches for."""
+    from tasks.people import identities
+    from tasks.roots import PRIVATE, pinned_root
+
+    settings = read_settings()
+    here = (settings.trust_folder / PRIVATE).is_file() and pinned_root(settings.trust_folder)
+    console.print(f"root {settings.root_fingerprint or '(none is set)'}", highlight=False, soft_wrap=True)
+    console.print("its key is here" if here == settings.root_fingerprint else "its key is not here", highlight=False)
+    known = identities(open_ledger(), settings).values()
+    for each in known:
+        if each.kind == "service":
+            console.print(f"service {each.name}, since {each.at}", highlight=False)
+    console.print(f"{sum(each.kind == 'person' for each in known)} people; see 'corrigenda people list'")
+
+
+@people_app.command()
+def add(
+    name: Name,
+    role: Annotated[list[Role], typer.Option(help="what they may do; may be repeated")],
+) -> None:
+    """Enrol somebody: a key of their own for the terminal, and for a reviewer a secret for one-time codes.
+
+    The secret is shown once; an authenticator app reads it.
+    """
+    from tasks.people import enrol
+    from tasks.roots import root_key
+
+    settings = read_settings()
+    root = root_key(settings.trust_folder)
+    done = enrol(name, roles=role, by=settings.submitter, root=root, ledger=open_ledger(), settings=settings)
+    console.print(f"{escape(name)} is enrolled as {', '.join(done.identity.roles)}", highlight=False)
+    console.print(f"their own key, for their eyes only: {done.key_file}", highlight=False, soft_wrap=True)
+    if done.secret:
+        _show_once(done)
+
+
+@people_app.command("list")
+def list_() -> None:
+    """List everybody who is or was enrolled."""
+    from editors.envelopes import claimed
+    from tasks.people import identities
+
+    ledger = open_ledger()
+    known = identities(ledger, read_settings())
+    table = Table("name", "", "roles", "since", "by", "why")
+    for s in ledger.standings("identity"):
+        name = claimed(s.content["certificate"])["predicate"].get("name", s.key)
+        state = "revoked" if s.state == "revoked" else "enrolled" if s.key in known else "[red]not under this root[/]"
+        roles = ", ".join(known[s.key].roles or [known[s.key].kind]) if s.key in known else ""
+        table.add_row(escape(name), state, roles, f"{s.at:%Y-%m-%d %H:%M}", escape(s.actor), escape(s.reason))
+    console.print(table)
+
+
+@people_app.command()
+def revoke(name: Name, reason: Annotated[str, typer.Option(help="why; kept in the ledger")]) -> None:
+    """End what somebody may do; their approvals that nobody has carried out yet count no more."""
+    from tasks.people import revoke_identity
+
+    settings = read_settings()
+    revoke_identity(name, by=settings.submitter, reason=reason, ledger=open_ledger(), settings=settings)
+    console.print(f"{escape(name)} is revoked", highlight=False)
+
+
+def _show_once(done: Enrolled) -> None:
+    """Show a secret as an address and as a QR code; it can't be shown again."""
+    import io
+
+    import segno
+
+    picture = io.StringIO()
+    console.print("secret for one-time codes, shown this once; read it with an authenticator app:")
+    segno.make(done.address, error="l").terminal(out=picture, border=2, compact=True)
+    console.file.write(picture.getvalue())
+    console.print(done.address, highlight=False, markup=False, soft_wrap=True)

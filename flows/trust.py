@@ -1,0 +1,56 @@
+"""The beginning of trust: a root, the review service's keys, and the first who are enrolled under it.
+
+On the local stack the first start does all of it. Elsewhere the root is made on a machine of its own, from which the
+review service's keys are carried to the promoter, and the fingerprint to everybody.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from tasks.ledger import Ledger
+from tasks.people import enrol_first, enrol_review_service
+from tasks.roots import make_root, root_key
+from tasks.sealing import service_keys
+from tasks.settings import Settings, acting_as
+
+
+def found_trust(*, report: Callable[[str], None]) -> str:
+    """Make what is missing of a root, the review service's keys, and who is enrolled; returns the fingerprint.
+
+    Raises:
+        IdentityError: another key is enrolled for the review service, or the root's key is not here.
+    """
+    folder = Settings().trust_folder
+    fingerprint = make_root(folder)
+    with acting_as("promoter") as promoter:
+        keys: Mapping[str, str] = {}
+        if not promoter.signing_key.get_secret_value():
+            keys = service_keys()
+            _keep(keys, folder / "promoter.toml")
+            report(f"the review service's keys are in {folder / 'promoter.toml'}: set them where the promoter runs")
+        settings = Settings.model_validate({**keys, "root_fingerprint": fingerprint})
+    enrol_all_first(Ledger(settings.database_url), settings, report=report)
+    return fingerprint
+
+
+def enrol_all_first(ledger: Ledger, settings: Settings, *, report: Callable[[str], None]) -> None:
+    """Enrol the review service, and whoever does this as the first administrator; once.
+
+    Raises:
+        IdentityError: see `found_trust`.
+    """
+    root = root_key(settings.trust_folder)
+    enrol_review_service(root, ledger=ledger, settings=settings)
+    if first := enrol_first(settings.submitter, root=root, ledger=ledger, settings=settings):
+        report(f"{first.identity.name} is enrolled as {', '.join(first.identity.roles)}; the key is {first.key_file}")
+
+
+def _keep(keys: Mapping[str, str], file: Path) -> None:
+    """Write the review service's keys for their owner's eyes only."""
+    import json
+
+    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as stream:
+        stream.writelines(f"{name} = {json.dumps(value)}\n" for name, value in keys.items())

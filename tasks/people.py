@@ -1,0 +1,266 @@
+"""People and services: enrolled in the ledger by certificates that the root signs, and revoked.
+
+The ledger says who was enrolled when, and the certificate proves it: without the root's key nobody gets in, whatever
+they may write into the database. A certificate from before a revocation brings nobody back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyotp
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from editors.digests import sha256_bytes
+from editors.envelopes import key_of, new_key, public_key, save_key
+from editors.errors import UntrustedError
+from editors.identities import Identity, Role, certify, check_name, identity_of, normalised
+from editors.receipts import REVIEW_SERVICE
+from tasks.acts import check_act, sign_act
+from tasks.errors import IdentityError
+from tasks.ledger import Ledger
+from tasks.lifecycle import Event
+from tasks.own_keys import key_folder_file
+from tasks.sealing import seal, sealing_public, unseal
+from tasks.settings import Settings
+
+ROOT = "root key"
+"""Who enrols the first ones: whoever holds the root's key."""
+FIRST_ROLES: tuple[Role, ...] = ("administrator", "requester", "protector")
+"""Of the first one enrolled: everything but to review, since whoever submits can't approve."""
+RESERVED = frozenset({"rootkey", REVIEW_SERVICE, "editor", "consumer", "corrigenda", "refresh", "intake"})
+"""Names by which the ledger calls the platform's own parts."""
+ISSUER = "Corrigenda"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Enrolled:
+    """Somebody who was just enrolled; the secret is shown to them once, and kept sealed.
+
+    Attributes:
+        identity: as the ledger knows it.
+        secret: of a reviewer's one-time codes, in base32; empty for others, who need none.
+        key_file: where their own key is.
+    """
+
+    identity: Identity
+    secret: str
+    key_file: Path
+
+    @property
+    def address(self) -> str:
+        """The secret as an otpauth address, which authenticator apps read."""
+        return pyotp.TOTP(self.secret).provisioning_uri(name=self.identity.name, issuer_name=ISSUER)
+
+
+def enrol(
+    name: str,
+    *,
+    roles: Sequence[Role],
+    by: str,
+    root: Ed25519PrivateKey,
+    ledger: Ledger,
+    settings: Settings,
+) -> Enrolled:
+    """Enrol a person: a key of their own, a reviewer's secret for one-time codes, and a certificate in the ledger.
+
+    Args:
+        name: as people write it.
+        roles: what they may do.
+        by: the administrator who asks for it, or `ROOT` where there is none yet.
+        root: the root's key.
+        ledger: where it is recorded.
+        settings: say where keys are kept.
+
+    Raises:
+        IdentityError: the name is taken; or who asks is no administrator, or is to be enrolled.
+        UnclearNameError: the name can be taken for another one.
+        KeyFileError: there is a key of that name, which stays.
+    """
+    check_name(name)
+    known = identities(ledger, settings)
+    _check_enrolment(name, by=by, known=known)
+    service = known.get(REVIEW_SERVICE)
+    if service is None:
+        raise IdentityError(
+            f"the review service is not enrolled under the root {settings.root_fingerprint[:12] or '(none)'}; "
+            "'corrigenda trust init' enrols it, and people after it"
+        )
+    key = new_key()
+    secret = pyotp.random_base32() if "reviewer" in roles else ""
+    identity = Identity(
+        name=name,
+        kind="person",
+        roles=tuple(sorted(set(roles))),
+        public_key=public_key(key),
+        enrolled_by=by,
+        at=_now(),
+        sealed_secret=seal(secret, public=service.sealing_key, name=normalised(name)) if secret else "",
+    )
+    asked = _signed("enrol", identity.key, by=by, known=known, settings=settings)
+    file = key_folder_file(name, settings)
+    save_key(key, file)
+    try:
+        _record(identity, root, ledger, asked=asked)
+    except BaseException:
+        file.unlink()
+        raise
+    return Enrolled(identity=identity, secret=secret, key_file=file)
+
+
+def enrol_review_service(root: Ed25519PrivateKey, *, ledger: Ledger, settings: Settings) -> Identity:
+    """Enrol the review service with the keys that the settings hold; once.
+
+    Raises:
+        IdentityError, KeyFileError: the settings don't hold its keys.
+    """
+    signing = public_key(service_key(settings))
+    sealing = sealing_public(settings.sealing_key.get_secret_value())
+    known = identities(ledger, settings).get(REVIEW_SERVICE)
+    if known and (known.public_key, known.sealing_key) == (signing, sealing):
+        return known
+    if known:
+        raise IdentityError(
+            f"another key is enrolled for the review service; 'corrigenda people revoke {REVIEW_SERVICE}' ends that, "
+            "and every person then needs a new one-time-code secret"
+        )
+    identity = Identity(
+        name=REVIEW_SERVICE,
+        kind="service",
+        roles=(),
+        public_key=signing,
+        enrolled_by=ROOT,
+        at=_now(),
+        sealing_key=sealing,
+    )
+    _record(identity, root, ledger)
+    return identity
+
+
+def enrol_first(name: str, *, root: Ed25519PrivateKey, ledger: Ledger, settings: Settings) -> Enrolled | None:
+    """Enrol the first administrator, who may also submit and protect; nobody where there is one."""
+    if any("administrator" in each.roles for each in identities(ledger, settings).values()):
+        return None
+    return enrol(name, roles=FIRST_ROLES, by=ROOT, root=root, ledger=ledger, settings=settings)
+
+
+def revoke_identity(name: str, *, by: str, reason: str, ledger: Ledger, settings: Settings) -> None:
+    """End what somebody may do; what they decided and what nobody has carried out yet counts no more.
+
+    Raises:
+        IdentityError: they are not enrolled, or who asks is not, or has no key here.
+        RoleError: who asks is no administrator.
+    """
+    known = identities(ledger, settings)
+    if normalised(name) not in known:
+        raise IdentityError(f"{name!r} is not enrolled; see 'corrigenda people list'")
+    key = normalised(name)
+    data = _signed("revoke", key, by=by, known=known, settings=settings)
+    ledger.append([Event(entity="identity", key=key, kind="revoked", actor=by, reason=reason, data=data)])
+
+
+def identities(ledger: Ledger, settings: Settings, *, as_of: datetime | None = None) -> dict[str, Identity]:
+    """Those who are enrolled, by their normalised names: only whom the root vouches for.
+
+    Args:
+        ledger: says who was enrolled and revoked.
+        settings: name the root by its fingerprint.
+        as_of: at that time.
+    """
+    found: dict[str, Identity] = {}
+    for standing in ledger.standings("identity", states=["enrolled"], as_of=as_of):
+        try:
+            identity = identity_of(standing.data["certificate"], settings.root_fingerprint)
+        except (UntrustedError, KeyError):
+            continue
+        if identity.key == standing.key and not _is_old(identity, ledger, as_of):
+            found[identity.key] = identity
+    return found
+
+
+def secret_of(identity: Identity, settings: Settings) -> str:
+    """The secret of somebody's one-time codes, which only the review service can read.
+
+    Raises:
+        IdentityError: this process is not the review service, or the secret was sealed to another one.
+    """
+    if not identity.sealed_secret:
+        raise IdentityError(f"{identity.name} has no one-time codes; enrol them again")
+    return unseal(identity.sealed_secret, pem=settings.sealing_key.get_secret_value(), name=identity.key)
+
+
+def service_key(settings: Settings) -> Ed25519PrivateKey:
+    """The key of the review service.
+
+    Raises:
+        IdentityError: this process is not the review service.
+    """
+    pem = settings.signing_key.get_secret_value()
+    if not pem:
+        raise IdentityError("this process has no signing key, which only the review service has: it acts as promoter")
+    return key_of(pem, place="CORRIGENDA_SIGNING_KEY")
+
+
+def known_as(name: str, role: Role, *, ledger: Ledger, settings: Settings) -> Identity:
+    """Who is enrolled under a name, if they have a role.
+
+    Raises:
+        IdentityError: nobody is.
+        RoleError: they don't have it.
+    """
+    identity = identities(ledger, settings).get(normalised(name))
+    if identity is None:
+        raise IdentityError(
+            f"{name!r} is not enrolled; an administrator does that with 'corrigenda people add NAME --role {role}'"
+        )
+    identity.may(role)
+    return identity
+
+
+def _check_enrolment(name: str, *, by: str, known: Mapping[str, Identity]) -> None:
+    key = normalised(name)
+    if key in RESERVED:
+        raise IdentityError(f"{name!r} is what the ledger calls a part of the platform; choose another name")
+    if key in known:
+        raise IdentityError(f"{name!r} is enrolled already, as {known[key].name!r}; revoke that first")
+    if normalised(by) == key:
+        raise IdentityError(f"{by} can't enrol themselves; another administrator does it")
+    if by == ROOT and any("administrator" in each.roles for each in known.values()):
+        raise IdentityError("there is an administrator, who enrols people under their own name")
+
+
+def _signed(
+    verb: str, key: str, *, by: str, known: Mapping[str, Identity], settings: Settings
+) -> dict[str, Mapping[str, Any]]:
+    """An administrator's signature for what they ask; whoever enrols the first one has only the root's."""
+    if by == ROOT:
+        return {}
+    about = {key: sha256_bytes(key.encode())}
+    if normalised(by) not in known:
+        raise IdentityError(f"{by!r} is not enrolled, so not an administrator; see 'corrigenda people list'")
+    known[normalised(by)].may("administrator")
+    act = sign_act(verb, by=by, about=about, settings=settings)
+    check_act(act, verb, about=about, role="administrator", identities=known)
+    return {"act": act}
+
+
+def _record(
+    identity: Identity, root: Ed25519PrivateKey, ledger: Ledger, *, asked: Mapping[str, Any] | None = None
+) -> None:
+    data = {"certificate": certify(identity, root), **(asked or {})}
+    ledger.append([Event(entity="identity", key=identity.key, kind="enrolled", actor=identity.enrolled_by, data=data)])
+
+
+def _is_old(identity: Identity, ledger: Ledger, as_of: datetime | None) -> bool:
+    """Whether a certificate is from before its owner was last revoked."""
+    history = ledger.history("identity", identity.key)
+    ends = [e["at"] for e in history if e["kind"] == "revoked" and (as_of is None or e["at"] <= as_of)]
+    return any(datetime.fromisoformat(identity.at) <= end for end in ends)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat()

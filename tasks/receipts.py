@@ -1,0 +1,164 @@
+"""Receipts in the ledger: given by reviewers, and read again when a candidate is to be promoted.
+
+What a receipt is held against comes from the candidate's manifest, which is named by its digest, and from the policy
+that the manifest names. Nothing is taken from the run in which somebody decided.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from prefect import task
+
+from editors.identities import normalised
+from editors.receipts import (
+    BOUND_TO,
+    Decision,
+    Method,
+    Receipt,
+    check_receipt,
+    check_receipts,
+    make,
+    receipt_of,
+)
+from tasks.ledger import Ledger
+from tasks.lifecycle import Event
+from tasks.own_keys import sign_as
+from tasks.people import identities, known_as, service_key
+from tasks.policy import policy_of
+from tasks.retries import WHILE_AWAY
+from tasks.settings import Settings
+from tasks.store import Store
+from tasks.submit import check_submissions
+
+
+def give_receipt(
+    candidate: str,
+    *,
+    reviewer: str,
+    method: Method,
+    decision: Decision,
+    comment: str = "",
+    struck: Sequence[str] = (),
+    ledger: Ledger,
+    settings: Settings,
+) -> Event:
+    """Sign a reviewer's decision about a candidate, as the review service or with the reviewer's own key.
+
+    Whoever calls this for `totp` has checked the reviewer's one-time code.
+
+    Returns:
+        The event that records it, not yet appended.
+
+    Raises:
+        IdentityError: the reviewer is not enrolled, or the key that signs is not here.
+        UntrustedError: it would not count; the error says why.
+    """
+    known = known_as(reviewer, "reviewer", ledger=ledger, settings=settings)
+    manifest = Store(settings).manifest(candidate)
+    now = datetime.now(UTC)
+    receipt = Receipt(
+        **_bound_to(candidate, manifest),
+        decision=decision,
+        struck=tuple(struck),
+        reviewer=known.name,
+        method=method,
+        at=now.isoformat(),
+        expires=(now + timedelta(hours=settings.receipt_hours)).isoformat(),
+        comment=comment,
+    )
+    envelope = make(receipt, service_key(settings) if method == "totp" else sign_as(known.name, settings))
+    found = receipt_of(envelope, identities(ledger, settings))
+    excluded = took_part(manifest, ledger)
+    check_receipt(found, bound_to=_bound_to(candidate, manifest), excluded=excluded, now=now)
+    return receipt_event(candidate, known.name, decision=decision, comment=comment, envelope=envelope)
+
+
+def receipt_event(
+    candidate: str, reviewer: str, *, decision: Decision, comment: str, envelope: Mapping[str, Any]
+) -> Event:
+    """The event that records a receipt."""
+    return Event(
+        entity="receipt",
+        key=f"{candidate}:{normalised(reviewer)}",
+        kind=decision,
+        actor=reviewer,
+        reason=comment,
+        data={"envelope": envelope},
+    )
+
+
+def receipts_for(candidate: str, ledger: Ledger, *, at: datetime | None = None) -> list[Mapping[str, Any]]:
+    """The newest receipt of each reviewer since the candidate was last opened, unverified, oldest first."""
+    history = ledger.history("candidate", candidate)
+    opened = max((e["at"] for e in history if e["kind"] == "opened" and (at is None or e["at"] <= at)), default=None)
+    found = [s for s in ledger.standings("receipt", as_of=at) if s.key.startswith(f"{candidate}:")]
+    return [s.data["envelope"] for s in found if opened is not None and s.at >= opened]
+
+
+def approvals_of(
+    candidate: str, ledger: Ledger, settings: Settings, *, at: datetime | None = None
+) -> dict[str, Receipt]:
+    """The approvals of a candidate that count, by the digests of their envelopes, if they are enough.
+
+    Args:
+        candidate: its digest.
+        ledger: holds the receipts, and who was enrolled.
+        settings: name the root, and the object store.
+        at: when they are to count; now if not given.
+
+    Raises:
+        UntrustedError: they are not enough; the message says why each of them does not count. Or a correction was
+            submitted by somebody who did not sign for it.
+        AlteredError: the manifest, or the policy that it names, is not what was stored.
+    """
+    store = Store(settings)
+    manifest = store.manifest(candidate)
+    check_submissions(manifest["new"], ledger=ledger, store=store, settings=settings)
+    return check_receipts(
+        receipts_for(candidate, ledger, at=at),
+        **_bound_to(candidate, manifest),
+        identities=identities(ledger, settings, as_of=at),
+        quorum=policy_of(store.get(manifest["policy"])).quorum,
+        excluded=took_part(manifest, ledger, at=at),
+        now=at or datetime.now(UTC),
+    )
+
+
+def took_part(manifest: Mapping[str, Any], ledger: Ledger, *, at: datetime | None = None) -> frozenset[str]:
+    """Normalised names of those who submitted, requested or withdrew what a candidate changes."""
+    leaving = manifest["leaving"]
+    keys = [*manifest["new"], *manifest["returning"], *(each["id"] for each in leaving)]
+    names = [each["asked_by"] for each in leaving]
+    for key in keys:
+        names += _behind(event for event in ledger.history("correction", key) if at is None or event["at"] <= at)
+    return frozenset(normalised(name) for name in names if name)
+
+
+def _behind(history: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Who submitted a correction or changed how it is edited, and on whose behalf."""
+    told = [event for event in history if "correction" in event["data"]]
+    return [name for event in told for name in (event["actor"], event["data"]["correction"].get("requester") or "")]
+
+
+def _bound_to(candidate: str, manifest: Mapping[str, Any]) -> dict[str, str]:
+    return {"candidate": candidate} | {name: manifest[name] for name in BOUND_TO if name != "candidate"}
+
+
+@task(name="receipt", **WHILE_AWAY)
+def receipt_task(candidate: str, reviewer: str, decision: Decision, comment: str) -> None:
+    """Record a decision that the review service vouches for."""
+    settings = Settings()
+    ledger = Ledger(settings.database_url)
+    event = give_receipt(
+        candidate,
+        reviewer=reviewer,
+        method="totp",
+        decision=decision,
+        comment=comment,
+        ledger=ledger,
+        settings=settings,
+    )
+    ledger.append([event])

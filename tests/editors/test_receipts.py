@@ -1,0 +1,142 @@
+"""Which receipts count; every attack runs twice, with the check that holds it off and with that check taken out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+import editors.receipts
+from editors.envelopes import new_key, public_key
+from editors.errors import ObjectionError, QuorumError
+from editors.identities import Identity
+from editors.receipts import Receipt, check_receipts, make
+
+NOON = datetime(2026, 11, 29, 12, tzinfo=UTC)
+KEYS = {name: new_key() for name in ("grace", "henry", "ada", "promoter", "eve")}
+DIGESTS = {name: letter * 64 for name, letter in zip(("candidate", "report", "policy", "parent"), "abcd", strict=True)}
+
+
+def identity(name: str, *roles, kind="person", by="root") -> Identity:
+    day = (NOON - timedelta(days=1)).isoformat()
+    return Identity(
+        name=name, kind=kind, roles=roles, public_key=public_key(KEYS[name.casefold()]), enrolled_by=by, at=day
+    )
+
+
+KNOWN = {
+    "grace": identity("Grace", "reviewer"),
+    "henry": identity("henry", "reviewer"),
+    "ada": identity("ada", "requester"),
+    "promoter": identity("promoter", kind="service"),
+}
+RECEIPT = Receipt(
+    **DIGESTS,
+    decision="approve",
+    reviewer="Grace",
+    method="key",
+    at=NOON.isoformat(),
+    expires=(NOON + timedelta(hours=1)).isoformat(),
+    comment="seen",
+)
+
+
+def approvals(*envelopes, known=KNOWN, quorum=1, excluded=frozenset(), now=NOON, **changed) -> set[str]:
+    found = check_receipts(envelopes, **DIGESTS | changed, identities=known, quorum=quorum, excluded=excluded, now=now)
+    return {receipt.reviewer for receipt in found.values()}
+
+
+def by(name: str, signer: str = "", **changes) -> dict:
+    return make(replace(RECEIPT, reviewer=name, **changes), KEYS[signer or name.casefold()])
+
+
+def refused(*envelopes, match: str, **kwargs) -> None:
+    with pytest.raises(QuorumError, match=match):
+        approvals(*envelopes, **kwargs)
+
+
+def test_a_reviewers_own_key_and_the_services_word_on_a_code_both_count():
+    assert approvals(by("Grace"), by("henry", "promoter", method="totp"), quorum=2) == {"Grace", "henry"}
+
+
+def test_one_reviewer_is_one_approval_however_often_it_is_given():
+    refused(by("Grace"), by("Grace", comment="again"), by("GRACE", "grace"), quorum=2, match="1 of 2")
+
+
+def test_no_receipt_is_no_approval():
+    refused(match="0 of 1 approvals that count$")
+
+
+def test_an_objection_stands_against_any_number_of_approvals():
+    with pytest.raises(ObjectionError, match="henry decided to reject"):
+        approvals(by("Grace"), by("henry", decision="reject"))
+
+
+def test_an_objection_that_does_not_count_holds_nothing_up():
+    assert approvals(by("Grace"), by("henry", "eve", decision="reject")) == {"Grace"}
+
+
+def test_the_receipt_of_a_stranger_says_who_is_not_enrolled():
+    refused(by("eve"), match="'eve' is not enrolled, or was revoked")
+
+
+def test_a_requester_is_no_reviewer():
+    refused(by("ada"), match="ada is no reviewer")
+
+
+def test_a_code_without_the_services_signature_does_not_count():
+    refused(by("Grace", "grace", method="totp"), match="does not hold")
+
+
+def test_a_person_is_not_the_review_service():
+    known = KNOWN | {"promoter": identity("promoter", "reviewer")}
+    refused(by("Grace", "promoter", method="totp"), known=known, match="review service is not enrolled")
+
+
+def test_whoever_enrolled_themselves_is_no_reviewer():
+    refused(
+        by("Grace"), known=KNOWN | {"grace": identity("Grace", "reviewer", by="GRACE")}, match="enrolled themselves"
+    )
+
+
+def test_a_receipt_from_before_its_reviewer_was_enrolled_does_not_count():
+    early = by("Grace", at=(NOON - timedelta(days=2)).isoformat())
+    refused(early, match="was enrolled on")
+
+
+def test_a_receipt_from_the_future_does_not_count_yet():
+    refused(by("Grace", at=(NOON + timedelta(minutes=6)).isoformat()), match="is good from")
+    assert approvals(by("Grace", at=(NOON + timedelta(minutes=4)).isoformat())) == {"Grace"}
+
+
+ATTACKS = {
+    "own approval": ({"excluded": {"grace"}}, {}, "somebody else approves", "check_receipt"),
+    "own approval under another spelling": (
+        {"excluded": {"grace"}},
+        {"name": "GRÁCE", "signer": "grace"},
+        "somebody else approves",
+        "check_receipt",
+    ),
+    "another candidate": ({}, {"candidate": "e" * 64}, "about the candidate eeee", "check_receipt"),
+    "a swapped report": ({}, {"report": "e" * 64}, "about the report eeee", "check_receipt"),
+    "a softer policy": ({}, {"policy": "e" * 64}, "about the policy eeee", "check_receipt"),
+    "another parent": ({}, {"parent": "e" * 64}, "about the parent eeee", "check_receipt"),
+    "expired": ({"now": NOON + timedelta(hours=1)}, {}, "is good from", "check_receipt"),
+    "no role": ({}, {"name": "ada"}, "ada is no reviewer", "_check_reviewer"),
+}
+
+
+@pytest.mark.parametrize(("how", "given", "why", "check"), ATTACKS.values(), ids=list(ATTACKS))
+def test_an_attack_is_refused_by_its_check_and_succeeds_without_it(monkeypatch, how, given, why, check):
+    forged = by(**{"name": "Grace"} | given)
+    refused(forged, **how, match=why)
+    monkeypatch.setattr(editors.receipts, check, lambda *args, **kwargs: None)
+    assert len(approvals(forged, **how)) == 1
+
+
+def test_a_forged_signature_is_refused_by_verifying_and_succeeds_without(monkeypatch):
+    forged = by("Grace", "eve")
+    refused(forged, match="does not hold")
+    monkeypatch.setattr(editors.receipts, "verify", lambda envelope, keys: editors.receipts.claimed(envelope))
+    assert approvals(forged) == {"Grace"}

@@ -1,0 +1,153 @@
+"""Who is enrolled; every attack runs twice, with the check that holds it off and with that check taken out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pyotp
+import pytest
+
+import tasks.people
+from editors.envelopes import load_key, new_key, public_key
+from editors.errors import KeyFileError, RoleError, UnclearNameError
+from editors.identities import Identity, certify
+from tasks.errors import IdentityError
+from tasks.lifecycle import Event
+from tasks.own_keys import sign_as
+from tasks.people import enrol_review_service, identities, known_as, revoke_identity, secret_of
+from tasks.roots import make_root, pinned_root, root_key
+from tasks.sealing import service_keys
+from tasks.settings import Settings
+
+pytestmark = pytest.mark.stack
+
+
+def forged(name: str, *, by: str = "ada", roles=("reviewer",)) -> Identity:
+    at = datetime.now(UTC).isoformat()
+    key = public_key(new_key())
+    return Identity(name=name, kind="person", roles=roles, public_key=key, enrolled_by=by, at=at)
+
+
+def enter(ledger, identity: Identity, root) -> None:
+    """Put a certificate into the ledger, as somebody with the database's password could."""
+    data = {"certificate": certify(identity, root)}
+    ledger.append([Event(entity="identity", key=identity.key, kind="enrolled", actor=identity.enrolled_by, data=data)])
+
+
+def test_the_enrolled_have_a_key_of_their_own_and_reviewers_a_secret_that_the_service_alone_reads(trusted, ledger):
+    grace = identities(ledger, trusted.promoter)["grace"]
+    assert public_key(sign_as("Grace", trusted.promoter)) == grace.public_key
+    assert pyotp.TOTP(secret_of(grace, trusted.promoter)).verify(pyotp.TOTP(trusted.secrets["grace"]).now())
+    assert trusted.secrets["grace"] not in str(ledger.history("identity", "grace"))
+    with pytest.raises(IdentityError, match="only the review service has"):
+        secret_of(grace, Settings())
+    other = trusted.promoter.model_copy(update={"sealing_key": Settings(**service_keys()).sealing_key})
+    with pytest.raises(IdentityError, match="enrol them again"):
+        secret_of(grace, other)
+    assert identities(ledger, trusted.promoter)["ada"].sealed_secret == ""
+
+
+def test_a_sealed_secret_belongs_to_one_name(trusted, ledger):
+    grace = identities(ledger, trusted.promoter)["grace"]
+    with pytest.raises(IdentityError, match="'eve' is not sealed"):
+        secret_of(replace(grace, name="eve"), trusted.promoter)
+
+
+@pytest.mark.parametrize(
+    ("name", "by", "error", "named"),
+    [
+        ("GRACE", "ada", IdentityError, "enrolled already, as 'grace'"),
+        ("Gr\u0430ce", "ada", UnclearNameError, "mixes"),
+        ("promoter", "ada", IdentityError, "a part of the platform"),
+        ("henry", "grace", RoleError, "grace is no administrator"),
+        ("henry", "eve", IdentityError, "'eve' is not enrolled"),
+        ("henry", "root key", IdentityError, "there is an administrator"),
+    ],
+)
+def test_an_enrolment_that_may_not_be_is_refused_and_leaves_no_key(trusted, ledger, name, by, error, named):
+    with pytest.raises(error, match=named):
+        trusted.enrol(name, "reviewer", by=by)
+    assert set(identities(ledger, trusted.promoter)) == {"promoter", "ada", "grace"}
+    kept = sorted(file.name for file in (trusted.promoter.trust_folder / "people").iterdir())
+    assert kept == ["ada.pem", "grace.pem"]
+
+
+def test_nobody_is_enrolled_over_a_key_that_lies_there(trusted):
+    (trusted.promoter.trust_folder / "people" / "henry.pem").write_text("kept")
+    with pytest.raises(KeyFileError, match="never overwritten"):
+        trusted.enrol("Henry", "reviewer")
+
+
+def test_the_revoked_are_not_enrolled_any_more_and_were_at_the_time(trusted, ledger):
+    before = datetime.now(UTC)
+    revoke_identity("GRACE", by="ada", reason="left", ledger=ledger, settings=trusted.promoter)
+    assert "grace" not in identities(ledger, trusted.promoter)
+    assert "grace" in identities(ledger, trusted.promoter, as_of=before)
+    with pytest.raises(IdentityError, match="'grace' is not enrolled"):
+        known_as("grace", "reviewer", ledger=ledger, settings=trusted.promoter)
+
+
+def test_who_is_no_administrator_revokes_nobody(trusted, ledger):
+    with pytest.raises(RoleError, match="grace is no administrator"):
+        revoke_identity("ada", by="grace", reason="", ledger=ledger, settings=trusted.promoter)
+
+
+def test_whoever_was_revoked_can_be_enrolled_again_with_another_key(trusted, ledger):
+    first = identities(ledger, trusted.promoter)["grace"].public_key
+    revoke_identity("grace", by="ada", reason="lost", ledger=ledger, settings=trusted.promoter)
+    (trusted.promoter.trust_folder / "people" / "grace.pem").unlink()
+    trusted.enrol("grace", "reviewer")
+    assert identities(ledger, trusted.promoter)["grace"].public_key != first
+
+
+def test_the_review_service_is_enrolled_once_and_another_key_is_refused(trusted, ledger):
+    root = root_key(trusted.promoter.trust_folder)
+    enrol_review_service(root, ledger=ledger, settings=trusted.promoter)
+    assert len(ledger.history("identity", "promoter")) == 1
+    with pytest.raises(IdentityError, match="another key"):
+        enrol_review_service(root, ledger=ledger, settings=Settings(**service_keys()))
+
+
+def test_a_root_is_made_once_and_its_fingerprint_outlives_its_key(tmp_path):
+    first = make_root(tmp_path / "trust")
+    (tmp_path / "trust" / "root.pem").rename(tmp_path / "safe.pem")
+    assert make_root(tmp_path / "trust") == pinned_root(tmp_path / "trust") == first
+    with pytest.raises(IdentityError, match="corrigenda trust init"):
+        root_key(tmp_path / "trust")
+    assert load_key(tmp_path / "safe.pem")
+
+
+def test_self_enrolment_without_the_root_is_not_seen_and_is_where_nothing_is_verified(trusted, ledger, monkeypatch):
+    enter(ledger, forged("eve"), new_key())
+    assert "eve" not in identities(ledger, trusted.promoter)
+    monkeypatch.setattr(tasks.people, "identity_of", lambda certificate, root: forged("eve"))
+    assert "eve" in identities(ledger, trusted.promoter)
+
+
+def test_under_another_root_nobody_is_enrolled(trusted, ledger, tmp_path):
+    other = trusted.promoter.model_copy(update={"root_fingerprint": make_root(tmp_path / "other")})
+    assert identities(ledger, other) == {}
+    assert identities(ledger, trusted.promoter.model_copy(update={"root_fingerprint": ""})) == {}
+
+
+def test_a_certificate_entered_under_another_name_is_not_seen(trusted, ledger):
+    grace = ledger.history("identity", "grace")[0]["data"]
+    ledger.append([Event(entity="identity", key="henry", kind="enrolled", actor="ada", data=grace)])
+    assert set(identities(ledger, trusted.promoter)) == {"promoter", "ada", "grace"}
+
+
+def test_an_old_certificate_brings_nobody_back_and_does_where_its_age_is_not_asked(trusted, ledger, monkeypatch):
+    old = ledger.history("identity", "grace")[0]["data"]
+    revoke_identity("grace", by="ada", reason="left", ledger=ledger, settings=trusted.promoter)
+    ledger.append([Event(entity="identity", key="grace", kind="enrolled", actor="ada", data=old)])
+    assert "grace" not in identities(ledger, trusted.promoter)
+    monkeypatch.setattr(tasks.people, "_is_old", lambda *args: False)
+    assert "grace" in identities(ledger, trusted.promoter)
+
+
+def test_an_administrator_cannot_enrol_themselves_under_another_spelling(trusted, ledger, monkeypatch):
+    trusted.enrol("henry", "administrator")
+    revoke_identity("henry", by="ada", reason="", ledger=ledger, settings=trusted.promoter)
+    with pytest.raises(IdentityError, match="can't enrol themselves"):
+        trusted.enrol("HENRY", "reviewer", by="henry")

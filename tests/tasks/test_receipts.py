@@ -1,0 +1,325 @@
+"""Receipts in the ledger, and what they let through; each attack runs with its check and without it."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+import editors.receipts
+import tasks.promote
+import tasks.receipts
+from editors.digests import digest_of
+from editors.envelopes import digest_of_envelope, new_key
+from editors.errors import ForgedError, FourEyesError, ObjectionError, QuorumError, RoleError, UntrustedError
+from editors.receipts import Receipt, make
+from tasks.candidate import DECIDED, replace_candidate
+from tasks.collect import events_for
+from tasks.errors import IdentityError, IllegalTransitionError, StoreError
+from tasks.lifecycle import Event
+from tasks.own_keys import sign_as
+from tasks.people import revoke_identity, service_key
+from tasks.promote import approve, promote
+from tasks.receipts import approvals_of, give_receipt, receipt_event
+from tasks.settings import Settings, acting_as
+from tasks.store import Store
+from tasks.submit import sign_submission, submit
+
+pytestmark = pytest.mark.stack
+
+POLICY = 'name = "x"\nquorum = {quorum}\n[[gate]]\nmetric = "regression.perplexity_ratio"\nmax = 1e6\n'
+
+
+class Desk:
+    """Candidates as a refresh leaves them, without a model: corrections submitted by ada, for somebody."""
+
+    def __init__(self, trusted, ledger, folder) -> None:
+        self.trusted, self.ledger, self.folder = trusted, ledger, folder
+        with acting_as("editor") as self.editor:
+            self.store = Store(self.editor)
+
+    def submit(self, key: str, *, requester: str = "ada", by: str = "ada") -> None:
+        file = self.folder / f"{key}.jsonl"
+        line = {"id": key, "subject": "France", "prompt": "The capital of {} is", "target": "Lyon"}
+        file.write_text(json.dumps(line | {"requester": requester}))
+        signed = sign_submission(file, by=by, settings=self.editor)
+        submit(file, submission=signed, ledger=self.ledger, store=self.store, settings=self.editor)
+        self.ledger.append(events_for([key], "queued", actor="corrigenda"))
+
+    def open(self, *new: str, leaving: tuple = (), quorum: int = 1, report: bytes = b"report") -> str:
+        head = self.ledger.head()
+        objects = {
+            name: self.store.put(name.encode()).sha256 for name in ("patch", "corrections", "moments", "contexts")
+        }
+        manifest = objects | {
+            "format": 1,
+            "code": self.folder.name,  # the tests share an object store
+            "base": "b" * 64,
+            "parent": head.candidate if head else "b" * 64,
+            "new": list(new),
+            "returning": [],
+            "leaving": list(leaving),
+            "report": self.store.put(report).sha256,
+            "policy": self.store.put(POLICY.format(quorum=quorum).encode()).sha256,
+        }
+        digest = digest_of(manifest)
+        self.store.put_record(f"candidates/{digest}.json", manifest)
+        data = {"version": "1"} | {name: manifest[name] for name in DECIDED}
+        opened = Event(entity="candidate", key=digest, kind="opened", actor="corrigenda", data=data)
+        self.ledger.append([opened, *events_for(new, "in candidate", actor="corrigenda")])
+        return digest
+
+    def forge(self, about: str, key, **changes) -> None:
+        """A receipt as somebody writes it who can write into the ledger."""
+        manifest, now = self.store.manifest(about), datetime.now(UTC)
+        values = {name: manifest[name] for name in ("report", "policy", "parent")} | {
+            "candidate": about,
+            "decision": "approve",
+            "reviewer": "grace",
+            "method": "key",
+            "at": now.isoformat(),
+            "expires": (now + timedelta(hours=1)).isoformat(),
+        }
+        receipt = Receipt(**values | changes)
+        envelope = make(receipt, key)
+        event = receipt_event(about, receipt.reviewer, decision="approve", comment="", envelope=envelope)
+        self.ledger.append([event])
+
+    def approve(self, candidate: str):
+        return approve(candidate, ledger=self.ledger, settings=self.trusted.promoter)
+
+    def refused(self, candidate: str, match: str, error=QuorumError) -> None:
+        with pytest.raises(error, match=match):
+            self.approve(candidate)
+        assert self.ledger.standing("candidate", candidate).state == "opened"
+        assert self.ledger.releases() == []
+
+
+@pytest.fixture
+def desk(trusted, ledger, tmp_path) -> Desk:
+    return Desk(trusted, ledger, tmp_path)
+
+
+@pytest.fixture
+def candidate(desk) -> str:
+    desk.submit("lyon")
+    return desk.open("lyon")
+
+
+@pytest.fixture
+def grace(trusted):
+    return sign_as("grace", trusted.promoter)
+
+
+def test_a_receipt_by_the_reviewers_own_key_makes_a_release_that_names_it(desk, trusted, candidate):
+    desk.refused(candidate, "0 of 1 approvals that count$")
+    trusted.receipt(candidate, comment="checked")
+    release = desk.approve(candidate)
+    assert (release.reviewer, release.comment) == ("grace", "checked")
+    approval = desk.ledger.history("candidate", candidate)[-1]
+    kept = desk.ledger.standing("receipt", f"{candidate}:grace").data["envelope"]
+    assert approval["data"] == {"receipts": [digest_of_envelope(kept)]}
+    desk.ledger.verify()
+
+
+def test_a_code_is_vouched_for_by_the_review_service(desk, trusted, candidate):
+    given = {"reviewer": "GRACE", "method": "totp", "decision": "approve", "ledger": desk.ledger}
+    with acting_as("editor") as editor, pytest.raises(IdentityError, match="only the review service has"):
+        give_receipt(candidate, **given, settings=editor)
+    desk.ledger.append([give_receipt(candidate, **given, settings=trusted.promoter)])
+    assert desk.approve(candidate).reviewer == "grace"
+
+
+def test_a_policy_of_two_waits_for_the_second_reviewer(desk, trusted):
+    trusted.enrol("henry", "reviewer")
+    desk.submit("lyon")
+    candidate = desk.open("lyon", quorum=2)
+    trusted.receipt(candidate)
+    trusted.receipt(candidate, comment="again")
+    desk.refused(candidate, "1 of 2")
+    assert trusted.approve(candidate, reviewer="henry").reviewer == "grace, henry"
+
+
+def test_a_reviewer_who_rejects_stops_what_another_approved(desk, trusted, candidate):
+    trusted.enrol("henry", "reviewer")
+    trusted.receipt(candidate)
+    trusted.receipt(candidate, reviewer="henry", decision="reject")
+    desk.refused(candidate, "henry decided to reject", error=ObjectionError)
+    trusted.receipt(candidate, reviewer="henry")
+    assert desk.approve(candidate).position == 1, "a reviewer's newest decision counts"
+
+
+def test_what_was_decided_on_an_earlier_opening_is_decided_again(desk, trusted, candidate):
+    trusted.receipt(candidate)
+    replace_candidate(desk.ledger.standing("candidate", candidate), desk.ledger, actor="refresh")
+    assert desk.open("lyon") == candidate
+    desk.refused(candidate, "0 of 1")
+    assert trusted.approve(candidate).position == 1
+
+
+@pytest.mark.parametrize(("who", "why"), [("ada", RoleError), ("eve", IdentityError)])
+def test_who_is_no_reviewer_is_told_at_once(trusted, candidate, who, why):
+    with pytest.raises(why, match="corrigenda people add NAME --role reviewer"):
+        trusted.receipt(candidate, reviewer=who)
+
+
+@pytest.mark.parametrize(
+    "part", [{"requester": "grace"}, {"requester": "GRÁCE"}, {"requester": "gr\u0430ce"}, {"by": "grace"}]
+)
+def test_whoever_took_part_is_told_at_once_that_they_cannot_approve(desk, trusted, part, monkeypatch):
+    revoke_identity("grace", by="ada", reason="", ledger=desk.ledger, settings=trusted.promoter)
+    (trusted.promoter.trust_folder / "people" / "grace.pem").unlink()
+    trusted.enrol("grace", "reviewer", "requester")
+    desk.submit("lyon", **part)
+    candidate = desk.open("lyon")
+    with pytest.raises(FourEyesError, match="somebody else approves"):
+        trusted.receipt(candidate)
+    trusted.receipt(candidate, decision="reject")  # what one asked for, one may take back
+
+
+def test_whoever_asked_for_a_withdrawal_cannot_approve_it(desk, trusted, candidate):
+    trusted.enrol("henry", "reviewer")
+    trusted.approve(candidate)
+    leaving = ({"id": "lyon", "becomes": "revoked", "reason": "wrong", "asked_by": "Grace"},)
+    withdrawal = desk.open(leaving=leaving)
+    with pytest.raises(FourEyesError):
+        trusted.receipt(withdrawal)
+    assert trusted.approve(withdrawal, reviewer="henry").position == 2
+
+
+def test_own_approval_under_another_spelling_is_refused_and_succeeds_without_the_check(
+    desk, trusted, grace, monkeypatch
+):
+    desk.submit("lyon", requester="Gráce")
+    candidate = desk.open("lyon")
+    desk.forge(candidate, grace, reviewer="GRACE")
+    desk.refused(candidate, "somebody else approves")
+    monkeypatch.setattr(tasks.receipts, "took_part", lambda manifest, ledger, at=None: frozenset())
+    assert desk.approve(candidate).position == 1
+
+
+def test_a_receipt_for_another_candidate_is_refused_and_succeeds_without_the_check(desk, candidate, grace, monkeypatch):
+    desk.forge(candidate, grace, candidate="e" * 64)
+    desk.refused(candidate, "about the candidate eeee")
+    monkeypatch.setattr(editors.receipts, "check_receipt", lambda *args, **kwargs: None)
+    assert desk.approve(candidate).position == 1
+
+
+def test_a_swapped_report_is_refused_and_succeeds_without_the_check(desk, candidate, grace, monkeypatch):
+    desk.forge(candidate, grace, report=desk.store.put(b"a better report").sha256)
+    desk.refused(candidate, "about the report")
+    monkeypatch.setattr(editors.receipts, "check_receipt", lambda *args, **kwargs: None)
+    assert desk.approve(candidate).position == 1
+
+
+def test_an_expired_receipt_is_refused_and_succeeds_without_the_check(desk, candidate, grace, monkeypatch):
+    now = datetime.now(UTC)
+    desk.forge(candidate, grace, at=(now - timedelta(minutes=4)).isoformat(), expires=now.isoformat())
+    desk.refused(candidate, "is good from")
+    monkeypatch.setattr(editors.receipts, "check_receipt", lambda *args, **kwargs: None)
+    assert desk.approve(candidate).position == 1
+
+
+def test_how_long_a_receipt_is_good_for_is_a_setting(desk, trusted, candidate, monkeypatch):
+    monkeypatch.setenv("CORRIGENDA_RECEIPT_HOURS", "0.0000001")
+    trusted.receipt(candidate)
+    desk.refused(candidate, "is good from")
+
+
+def test_a_revoked_reviewers_receipt_is_refused_and_succeeds_without_the_check(
+    desk, trusted, candidate, grace, monkeypatch
+):
+    desk.forge(candidate, grace)
+    before = datetime.now(UTC)
+    revoke_identity("grace", by="ada", reason="left", ledger=desk.ledger, settings=trusted.promoter)
+    desk.refused(candidate, "'grace' is not enrolled, or was revoked")
+    now = tasks.receipts.identities
+    monkeypatch.setattr(
+        tasks.receipts, "identities", lambda ledger, settings, as_of=None: now(ledger, settings, as_of=before)
+    )
+    assert desk.approve(candidate).position == 1
+
+
+def test_a_receipt_under_another_key_is_refused_and_succeeds_without_the_check(desk, candidate, monkeypatch):
+    desk.forge(candidate, new_key())
+    desk.refused(candidate, "does not hold")
+    monkeypatch.setattr(editors.receipts, "verify", lambda envelope, keys: editors.receipts.claimed(envelope))
+    assert desk.approve(candidate).position == 1
+
+
+def test_a_correction_that_nobody_signed_for_is_refused_and_succeeds_without_the_check(desk, trusted, monkeypatch):
+    """Somebody with the database's password enters a fact as another's, so that four eyes seem to have seen it."""
+    desk.ledger.append(
+        [
+            Event(entity="correction", key="evil", kind="submitted", actor="ada", data={"correction": {}}),
+            *events_for(["evil"], "queued", actor="corrigenda"),
+        ]
+    )
+    candidate = desk.open("evil")
+    trusted.receipt(candidate)
+    desk.refused(candidate, "nobody signed for the correction 'evil'", error=ForgedError)
+    monkeypatch.setattr(tasks.receipts, "check_submissions", lambda *args, **kwargs: None)
+    assert desk.approve(candidate).position == 1
+
+
+def test_a_signature_for_anothers_submission_does_not_carry_over(desk, trusted):
+    desk.submit("lyon")
+    data = dict(desk.ledger.standing("correction", "lyon").content)
+    events = [Event(entity="correction", key="evil", kind="submitted", actor="henry", data=data)]
+    desk.ledger.append([*events, *events_for(["evil"], "queued", actor="corrigenda")])
+    candidate = desk.open("evil")
+    trusted.receipt(candidate)
+    desk.refused(candidate, "ada signed for 'evil', which stands as submitted by 'henry'", error=ForgedError)
+
+
+def test_a_row_without_receipts_is_not_published_and_is_without_the_check(desk, trusted, candidate, monkeypatch):
+    """Somebody with the database's password writes the release itself."""
+    approved = Event(entity="candidate", key=candidate, kind="approved", actor="grace", data={"receipts": []})
+    release = desk.ledger.release(candidate, parent=desk.store.manifest(candidate)["parent"], new=[approved])
+    with pytest.raises(QuorumError, match="0 of 1"):
+        promote(release, settings=trusted.promoter, ledger=desk.ledger)
+    assert desk.store.record(f"releases/{candidate}.json") is None
+    monkeypatch.setattr(tasks.promote, "approvals_of", lambda *args, **kwargs: {})
+    monkeypatch.setattr(tasks.promote, "point_alias", lambda *args, **kwargs: "1")
+    promote(release, settings=trusted.promoter, ledger=desk.ledger)
+    assert desk.store.record(f"releases/{candidate}.json")
+
+
+def test_a_release_is_published_with_its_receipts_even_when_its_reviewer_has_left(
+    desk, trusted, candidate, monkeypatch
+):
+    monkeypatch.setattr(tasks.promote, "point_alias", lambda *args, **kwargs: "1")
+    release = trusted.approve(candidate)
+    revoke_identity("grace", by="ada", reason="left", ledger=desk.ledger, settings=trusted.promoter)
+    promote(release, settings=trusted.promoter, ledger=desk.ledger)
+    (receipt,) = desk.store.record(f"releases/{candidate}.json")["receipts"]
+    kept = json.loads(desk.store.get(receipt))
+    assert digest_of_envelope(kept) == receipt
+    desk.ledger.verify(desk.store.records("releases/" + candidate))
+
+
+def test_an_editors_credentials_sign_no_receipt_and_write_no_release(desk, trusted, candidate):
+    with acting_as("editor") as editor:
+        with pytest.raises(IdentityError, match="only the review service has"):
+            service_key(editor)
+        with pytest.raises(QuorumError):
+            approve(candidate, ledger=desk.ledger, settings=editor)
+        with pytest.raises(StoreError, match="AccessDenied"):
+            Store(editor).put_record(f"releases/{candidate}.json", {})
+    Store(trusted.promoter).put_record(f"releases/{candidate}.json", {})
+
+
+def test_only_an_open_candidate_becomes_a_release(desk, trusted, candidate):
+    trusted.receipt(candidate)
+    replace_candidate(desk.ledger.standing("candidate", candidate), desk.ledger, actor="refresh")
+    with pytest.raises(IllegalTransitionError):
+        desk.approve(candidate)
+
+
+def test_without_a_root_nothing_is_let_through(desk, trusted, candidate):
+    trusted.receipt(candidate)
+    rootless = trusted.promoter.model_copy(update={"root_fingerprint": ""})
+    with pytest.raises((UntrustedError, IdentityError)):
+        approvals_of(candidate, desk.ledger, rootless)
+    assert Settings(root_fingerprint="").root_fingerprint == ""
