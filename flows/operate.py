@@ -26,7 +26,7 @@ def run_refresh(console: Console, *, replace: bool = False) -> State:
 
 
 def run_deployed(flow: str, console: Console, **parameters: Any) -> State:  # noqa: ANN401 - whatever the flow takes
-    """Run a deployment that makes a candidate, and follow it to its end."""
+    """Run a deployment, and follow it to its end."""
     if not Settings().prefect_api_url:
         raise UnreachableError("no Prefect server: set CORRIGENDA_PREFECT_API_URL, or start one with 'corrigenda up'")
     run = start_run(f"{flow}/{flow}", parameters=parameters)

@@ -36,7 +36,7 @@ def review(candidate: str) -> str:
     """Show a candidate's evidence, wait for a decision, and carry it out."""
     logger = get_run_logger()
     standing = Ledger(Settings().database_url).standing("candidate", candidate)
-    if standing.state in {"replaced", "rejected", "promoted"}:
+    if standing.state not in {"opened", "approved"}:
         return f"nothing to do: candidate {candidate[:12]} is {standing.state}"
     reviewer = standing.actor
     if standing.state != "approved":

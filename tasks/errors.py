@@ -10,6 +10,7 @@
     ├── StaleParentError        production moved since the candidate was evaluated
     ├── BusyError               another refresh holds the lock
     ├── StoreError              an object is missing, differs, or can't be written
+    ├── RegistryError           MLflow lacks a version that was registered
     ├── EvidenceError           a file that a correction names as evidence can't be kept
     ├── ProtectError            facts that can't be protected
     ├── GateError               a candidate failed its gate
@@ -69,6 +70,10 @@ class BusyError(CorrigendaError):
 
 class StoreError(CorrigendaError):
     """An object is missing, differs from its digest, or can't be written."""
+
+
+class RegistryError(CorrigendaError):
+    """MLflow lacks a version that was registered."""
 
 
 class EvidenceError(CorrigendaError):

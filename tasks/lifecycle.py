@@ -31,10 +31,11 @@ TRANSITIONS: Mapping[Entity, Mapping[str, frozenset[str | None]]] = {
         "expired": frozenset({"released", "held"}),
     },
     "candidate": {
-        "opened": frozenset({None, "replaced", "rejected"}),
+        "opened": frozenset({None, "replaced", "rejected", "expired"}),
         "approved": frozenset({"opened"}),
         "rejected": frozenset({"opened"}),
         "replaced": frozenset({"opened"}),
+        "expired": frozenset({"opened"}),
         "promoted": frozenset({"approved"}),
     },
     "protected": {

@@ -2,8 +2,8 @@
 
 What lets a candidate through are their receipts, checked here, whatever brought us here. The decision and the release
 row are one transaction, a compare-and-swap on the parent: that is the commit. The release record in the object store
-and the alias in MLflow are written from that row, so a second run after a crash writes the same again, and nobody is
-asked twice. A row that no receipts stand behind is not published.
+and the aliases in MLflow are written from that row, and the ledger's `promoted` comes last. So a second run after a
+crash writes the same again, and nobody is asked twice. A row that no receipts stand behind is not published.
 """
 
 from __future__ import annotations
@@ -13,20 +13,21 @@ from typing import Any
 from prefect import task
 
 from editors.digests import canonical_json
-from tasks.collect import events_for
-from tasks.errors import IllegalTransitionError
+from tasks.collect import ACTOR, events_for
+from tasks.errors import IllegalTransitionError, StaleParentError
 from tasks.ledger import Ledger
 from tasks.lifecycle import Event
 from tasks.notices import tell, tell_approved, tell_promoted
+from tasks.objects import EVIDENCE, check_objects
 from tasks.receipts import approvals_of, receipts_for
-from tasks.register import point_alias
+from tasks.register import point_alias, version_of
 from tasks.retries import WHILE_AWAY
 from tasks.settings import Settings
 from tasks.store import Store
 from tasks.tables import Release
 
 CHAMPION = "champion"
-EVIDENCE = ("patch", "policy", "report", "corrections", "moments", "contexts")
+PREVIOUS = "previous"
 
 
 def approve(candidate: str, *, ledger: Ledger, settings: Settings) -> Release:
@@ -49,15 +50,17 @@ def approve(candidate: str, *, ledger: Ledger, settings: Settings) -> Release:
         Event(entity="correction", key=each["id"], kind=each["becomes"], actor=actor, reason=each["reason"], data=each)
         for each in content["leaving"]
     ]
-    return ledger.release(
-        candidate,
-        parent=content["parent"],
-        new=[
-            Event(entity="candidate", key=candidate, kind="approved", actor=actor, reason=comment, data=data),
-            *events_for([*content["new"], *content["returning"]], "released", actor=actor, reason=candidate),
-            *left,
-        ],
-    )
+    new = [
+        Event(entity="candidate", key=candidate, kind="approved", actor=actor, reason=comment, data=data),
+        *events_for([*content["new"], *content["returning"]], "released", actor=actor, reason=candidate),
+        *left,
+    ]
+    try:
+        return ledger.release(candidate, parent=content["parent"], new=new)
+    except StaleParentError:
+        if released := ledger.release_of(candidate):  # another process approved it between the two questions
+            return released
+        raise
 
 
 def reject(candidate: str, *, reviewer: str, comment: str, ledger: Ledger) -> None:
@@ -73,30 +76,55 @@ def reject(candidate: str, *, reviewer: str, comment: str, ledger: Ledger) -> No
 def promote(release: Release, *, settings: Settings, ledger: Ledger) -> str:
     """Publish a release from its row in the ledger; returns the number of its version in MLflow.
 
+    Every step can be repeated. A release that a later one has overtaken gets its record, and the aliases stay.
+
     Raises:
         UntrustedError: no receipts stand behind the row; nothing is published.
-        IllegalTransitionError: a later release came first.
     """
     approvals_of(release.candidate, ledger, settings, at=release.at)
     tell_approved(release, ledger=ledger)
     store = Store(settings)
     for envelope in receipts_for(release.candidate, ledger, at=release.at):
         store.put(canonical_json(envelope))
-    store.put_record(f"releases/{release.candidate}.json", _record(release, store, ledger))
-    head = ledger.head()
-    if head and head.position > release.position:  # a later release came first: the alias is already its
-        raise IllegalTransitionError(f"release {release.position} was promoted late: {head.position} is in production")
-    version = point_alias(settings, alias=CHAMPION, candidate=release.candidate)
-    if ledger.standing("candidate", release.candidate).state == "approved":
-        ledger.append([Event(entity="candidate", key=release.candidate, kind="promoted", actor="corrigenda")])
-    tell_promoted(release, version=version, ledger=ledger)
+    store.put_record(record_key(release), release_record(release, store, ledger))
+    newest = point_aliases(release, settings=settings, ledger=ledger)
+    _finish(release.candidate, ledger)
+    version = version_of(settings, release.candidate)
+    if newest:
+        tell_promoted(release, version=version, ledger=ledger)
     return version
 
 
-def _record(release: Release, store: Store, ledger: Ledger) -> dict[str, Any]:
+def point_aliases(release: Release, *, settings: Settings, ledger: Ledger) -> bool:
+    """Let the aliases stand for a release and the one before it, if it is the newest; returns whether it is."""
+    with ledger.named_lock(f"aliases {settings.registered_model}"):  # so no slower promoter puts them back
+        head = ledger.head()
+        newest = head is not None and head.position == release.position
+        if newest:
+            point_alias(settings, alias=CHAMPION, candidate=release.candidate)
+            if release.position > 1:
+                point_alias(settings, alias=PREVIOUS, candidate=release.parent)
+    return newest
+
+
+def record_key(release: Release) -> str:
+    """Where a release's record is in the object store."""
+    return f"releases/{release.candidate}.json"
+
+
+def _finish(candidate: str, ledger: Ledger) -> None:
+    """Record that a promotion ended; once, whoever else ends it too."""
+    try:
+        if ledger.standing("candidate", candidate).state == "approved":
+            ledger.append([Event(entity="candidate", key=candidate, kind="promoted", actor=ACTOR)])
+    except IllegalTransitionError:
+        if ledger.standing("candidate", candidate).state != "promoted":
+            raise
+
+
+def release_record(release: Release, store: Store, ledger: Ledger) -> dict[str, Any]:
     """The release as consumers see it; made of the ledger's own words, so it is the same each time."""
-    manifest = store.record(f"candidates/{release.candidate}.json")
-    assert manifest is not None, "a candidate's manifest is stored before it is opened"
+    manifest = store.manifest(release.candidate)
     approval = next(e for e in ledger.history("candidate", release.candidate) if e["kind"] == "approved")
     return {
         "format": manifest["format"],
@@ -115,9 +143,11 @@ def _record(release: Release, store: Store, ledger: Ledger) -> dict[str, Any]:
 
 @task(name="promote", **WHILE_AWAY)
 def promote_task(candidate: str) -> str:
-    """Make a candidate that its reviewers approved the next release, and publish it."""
+    """Make a candidate that its reviewers approved and that is whole in the store the next release, and publish it."""
     settings = Settings()
     ledger = Ledger(settings.database_url)
+    if not ledger.release_of(candidate):
+        check_objects(candidate, Store(settings))
     release = approve(candidate, ledger=ledger, settings=settings)
     return promote(release, settings=settings, ledger=ledger)
 

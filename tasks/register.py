@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tasks.errors import UnreachableError
+from tasks.errors import RegistryError, UnreachableError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -93,14 +93,58 @@ def find_version(client: MlflowClient, name: str, candidate: str) -> ModelVersio
     return min(found, key=lambda version: int(version.version), default=None)
 
 
-def point_alias(settings: Settings, *, alias: str, candidate: str) -> str:
-    """Let an alias stand for a candidate's version; returns the version's number."""
-    client = registry(settings)
+def version_of(settings: Settings, candidate: str) -> str:
+    """The number of a candidate's version.
+
+    Raises:
+        RegistryError: it has none.
+    """
     with _answers(settings):
-        version = find_version(client, settings.registered_model, candidate)
-        assert version, f"candidate {candidate} was registered before it was opened"
-        client.set_registered_model_alias(settings.registered_model, alias, version.version)
+        version = find_version(registry(settings), settings.registered_model, candidate)
+    if version is None:
+        raise RegistryError(
+            f"candidate {candidate[:12]} has no version in MLflow's {settings.registered_model}, though it was "
+            "registered before it was opened; restore MLflow's database from before the version was deleted"
+        )
     return str(version.version)
+
+
+def all_versions(settings: Settings) -> list[ModelVersion]:
+    """Every version of the registered model, oldest first."""
+    client = registry(settings)
+    found: list[ModelVersion] = []
+    token: str | None = None
+    with _answers(settings):
+        while True:
+            page = client.search_model_versions(f"name = '{settings.registered_model}'", page_token=token)
+            found += page
+            if not (token := page.token):
+                return sorted(found, key=lambda version: int(version.version))
+
+
+def aliased(settings: Settings) -> dict[str, str]:
+    """The number of the version that each alias of the registered model stands for; none where there is no model."""
+    from mlflow.exceptions import MlflowException
+
+    with _answers(settings):
+        try:
+            model = registry(settings).get_registered_model(settings.registered_model)
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return {}
+            raise
+    return {alias: str(version) for alias, version in model.aliases.items()}
+
+
+def point_alias(settings: Settings, *, alias: str, candidate: str) -> None:
+    """Let an alias stand for a candidate's version.
+
+    Raises:
+        RegistryError: it has none.
+    """
+    version = version_of(settings, candidate)
+    with _answers(settings):
+        registry(settings).set_registered_model_alias(settings.registered_model, alias, version)
 
 
 def _log(entry: Entry, settings: Settings) -> tuple[str, str]:  # pyright: ignore[reportReturnType]

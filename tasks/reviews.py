@@ -102,12 +102,12 @@ def answer(run_id: UUID, form: dict[str, Any]) -> None:
         raise LedgerError(f"Prefect refuses the answer: {getattr(response.details, 'reason', response.status.value)}")
 
 
-def close_reviews(candidate: str) -> None:
+def close_reviews(candidate: str, why: str = "the candidate was replaced") -> None:
     """Cancel whatever runs still wait on a candidate."""
     with prefect_client() as client:
         for run in review_runs(candidate):
             if run.state and not run.state.is_final():
-                client.set_flow_run_state(run.id, Cancelled(message="the candidate was replaced"), force=True)
+                client.set_flow_run_state(run.id, Cancelled(message=why), force=True)
 
 
 def tag(candidate: str) -> str:

@@ -39,7 +39,7 @@ QUIET = {
 
 
 class Settings(ConsumerSettings):
-    """The operator's settings: the consumer's, and the database, Prefect, the base model and the refresh."""
+    """The operator's settings: the consumer's, and the database, Prefect, the base model, refresh and review."""
 
     model_config = SettingsConfigDict(hide_input_in_errors=True)  # a secret may be in it
 
@@ -55,9 +55,12 @@ class Settings(ConsumerSettings):
     withdrawal_policy: str = "withdraw"
     refresh_cron: str = "0 3 * * *"
     expiry_cron: str = "0 4 * * *"
+    reconcile_cron: str = "*/30 * * * *"
+    housekeeping_cron: str = "10 * * * *"
     refresh_limit: int = Field(default=200, ge=1)
     culprit_trials: int = Field(default=40, ge=0)
     review_timeout_hours: float = Field(default=168, gt=0)
+    reminder_hours: float = Field(default=24, gt=0)
     receipt_hours: float = Field(default=72, gt=0)
     corpus: Path | None = None
     held_text: Path | None = None

@@ -106,6 +106,21 @@ class Store(Objects):
             raise StoreError(f"{self.place(key)} is missing")
         return Blob(key=key, sha256=digest, size=head["ContentLength"], version_id=head.get("VersionId"))
 
+    def flaw(self, digest: str) -> str:
+        """What is wrong with a blob by its digest; empty where nothing is.
+
+        The store's own sha256 of what it holds is believed; where it names none, the bytes are read.
+        """
+        key = f"blobs/{digest}"
+        head = self._head(key)
+        if head is None:
+            return f"{self.place(key)} is missing"
+        if named := head.get("ChecksumSHA256"):
+            found = base64.b64decode(named).hex()
+        else:
+            found = sha256_bytes(self.read(key) or b"")
+        return "" if found == digest else f"{self.place(key)} holds other content, of sha256 {found}"
+
     def _put(self, key: str, body: bytes | BinaryIO, *, digest: str, size: int) -> Blob:
         checksum = base64.b64encode(bytes.fromhex(digest)).decode()
         with self._write_errors(key):
@@ -122,7 +137,7 @@ class Store(Objects):
     def _head(self, key: str) -> dict[str, Any] | None:
         with self._write_errors(key):
             try:
-                return dict(self.client.head_object(Bucket=self.bucket, Key=key))
+                return dict(self.client.head_object(Bucket=self.bucket, Key=key, ChecksumMode="ENABLED"))
             except ClientError as error:
                 if error.response.get("Error", {}).get("Code") in ABSENT:
                     return None

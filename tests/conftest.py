@@ -6,7 +6,7 @@ import os
 import threading
 import time
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -230,6 +230,73 @@ def tiny_platform(
         monkeypatch.setenv(f"CORRIGENDA_{name}", str(value))
     with acting_as("editor") as settings:
         yield settings
+
+
+@pytest.fixture
+def open_made(tiny_platform: Settings) -> Callable[..., str]:
+    """Opens a candidate of made-up objects, with a version in MLflow, and returns its digest; milliseconds each."""
+    from mlflow.exceptions import MlflowException
+
+    from editors.digests import canonical_json, digest_of
+    from tasks.candidate import Candidate, open_candidate
+    from tasks.ledger import Ledger
+    from tasks.objects import EVIDENCE
+    from tasks.register import Registered, registry
+    from tasks.store import Store
+
+    store, client, name = Store(tiny_platform), registry(tiny_platform), tiny_platform.registered_model
+    ledger = Ledger(tiny_platform.database_url)
+
+    def open_one(text: str = "", *, parent: str = "base", new: tuple[str, ...] = (), opened: bool = True) -> str:
+        content = canonical_json({"text": text or uuid4().hex})
+        blobs = {each: store.put(content + each.encode()).sha256 for each in EVIDENCE}
+        blobs["policy"] = store.put(Path(tiny_platform.policy).read_bytes()).sha256
+        manifest = {"format": 1, "base": "base", "base_files": [], "parent": parent, **blobs}
+        manifest |= {"new": list(new), "returning": [], "leaving": [], "asked_by": ""}
+        digest = digest_of(manifest)
+        store.put_record(f"candidates/{digest}.json", manifest)
+        try:
+            client.create_registered_model(name)
+        except MlflowException as error:
+            assert error.error_code == "RESOURCE_ALREADY_EXISTS"
+        version = client.create_model_version(name, source="s3://none/model", tags={"corrigenda.candidate": digest})
+        registered = Registered(version=str(version.version), run="run", experiment="0")
+        if opened:
+            open_candidate(Candidate(digest=digest, manifest=manifest, registered=registered), ledger)
+        return digest
+
+    return open_one
+
+
+@pytest.fixture(scope="module")
+def take_away(stack: Stack) -> Callable[[str], None]:
+    """Deletes all objects whose key begins so behind everybody's back: it takes the administrator, and no policy."""
+    from infra.layout import read_layout
+    from infra.objectstore import admin_client
+
+    client, bucket = admin_client(read_layout(stack.home)), stack.s3_bucket
+
+    def delete(prefix: str) -> None:
+        policy = client.get_bucket_policy(Bucket=bucket)["Policy"]
+        client.delete_bucket_policy(Bucket=bucket)
+        try:
+            pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+            for key in [item["Key"] for page in pages for item in page.get("Contents", ())]:
+                client.delete_object(Bucket=bucket, Key=key)
+        finally:
+            client.put_bucket_policy(Bucket=bucket, Policy=policy)
+
+    return delete
+
+
+@pytest.fixture(scope="module")
+def no_promoter(stack: Stack) -> Iterator[None]:
+    """The promoter's runner is stopped, so a test may play it."""
+    from infra.stack import start_part, stop_part
+
+    stop_part(stack.home, "promoter", report=lambda line: None)
+    yield
+    start_part(stack.home, "promoter", report=lambda line: None)
 
 
 @dataclass

@@ -9,12 +9,20 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from flows.commands.terminal import console, fact_of, open_ledger, read_settings
+from flows.commands.terminal import console, fact_of, open_ledger, read_settings, tell_outcome
 from tasks.lifecycle import in_utc
 
 app = typer.Typer()
 ledger_app = typer.Typer(help="Check the ledger, and ask what it knows.", no_args_is_help=True)
 app.add_typer(ledger_app, name="ledger")
+
+
+@app.command()
+def reconcile() -> None:
+    """Put right what a crash left between ledger, MLflow and store; exit code 1 if something is left for a person."""
+    from flows.operate import run_deployed
+
+    tell_outcome(run_deployed("reconcile", console))
 
 
 @ledger_app.command()

@@ -18,7 +18,7 @@ COMMANDS = {
     "withdrawals": {"revoke", "expire", "rollback"},
     "releases": {"releases", "pull", "export", "ask"},
     "notices": {"notices"},
-    "the ledger": {"ledger"},
+    "the ledger": {"reconcile", "ledger"},
     "trust": {"trust", "people"},
     "the engine": {"locate", "benchmark"},
 }

@@ -9,7 +9,7 @@ import yaml
 from prefect.cli.deploy._models import DeploymentConfig, PrefectYamlModel, RawScheduleConfig
 from prefect.flows import load_flow_from_entrypoint
 
-from flows.serve import SERVED
+from flows.serve import SERVED, schedules
 from tasks.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -39,6 +39,6 @@ def test_each_pool_gets_the_flows_of_the_local_runner_of_its_role(deployments, m
 
 
 def test_the_schedules_are_the_local_ones(deployments):
-    schedules = {each.name: each.schedules for each in deployments if each.schedules}
-    local = {"refresh": Settings().refresh_cron, "expire": Settings().expiry_cron}
-    assert schedules == {name: [RawScheduleConfig(cron=cron, timezone="UTC")] for name, cron in local.items()}
+    written = {each.name: each.schedules for each in deployments if each.schedules}
+    local = schedules(Settings())
+    assert written == {name: [RawScheduleConfig(cron=cron, timezone="UTC")] for name, cron in local.items()}

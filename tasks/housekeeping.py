@@ -1,0 +1,92 @@
+"""Housekeeping: a review that nears its end is called to mind, one that is over is closed, and dead runs are marked."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from prefect import task
+
+from tasks.candidate import the_open_candidate
+from tasks.collect import ACTOR, events_for
+from tasks.errors import IllegalTransitionError
+from tasks.findings import Finding
+from tasks.ledger import Ledger
+from tasks.lifecycle import Event, in_utc
+from tasks.notices import tell
+from tasks.retries import WHILE_AWAY
+from tasks.reviews import close_reviews
+from tasks.runs import SHORT_MINUTES, mark_dead_runs
+from tasks.settings import Settings
+from tasks.tables import Standing
+
+
+def ends_at(opened: Standing, settings: Settings) -> datetime:
+    """When the review of an open candidate ends."""
+    return opened.at + timedelta(hours=settings.review_timeout_hours)
+
+
+def is_over(opened: Standing, *, now: datetime, settings: Settings) -> bool:
+    """Whether the time in which an open candidate can be decided on has ended."""
+    return ends_at(opened, settings) <= now
+
+
+def keep_house(*, settings: Settings, ledger: Ledger, now: datetime, minutes: float = SHORT_MINUTES) -> list[Finding]:
+    """Remind, close what is over, and mark dead runs; returns what was done.
+
+    Args:
+        settings: how long a review lasts, and when it is called to mind.
+        ledger: where what is closed is recorded.
+        now: the time.
+        minutes: after how long at work a short flow is taken for dead.
+    """
+    found = [
+        _done("its process ended without a word", name, "marked as crashed")
+        for name in mark_dead_runs(ledger, now=now, minutes=minutes)
+    ]
+    waiting = the_open_candidate(ledger)
+    if waiting and is_over(waiting, now=now, settings=settings):
+        found += close_expired(waiting, settings=settings, ledger=ledger)
+    elif waiting and ends_at(waiting, settings) - timedelta(hours=settings.reminder_hours) <= now:
+        found += [remind(waiting, settings=settings, ledger=ledger)]
+    return found
+
+
+def remind(waiting: Standing, *, settings: Settings, ledger: Ledger) -> Finding:
+    """Tell once more that a candidate waits, and until when."""
+    until = in_utc(ends_at(waiting, settings))
+    text = f"candidate {waiting.key[:12]} still waits for a decision, until {until}; then it is closed"
+    tell("candidate-ready", candidate=waiting.key, text=text, ledger=ledger)
+    return _done(f"nobody has decided, and its review ends at {until}", f"candidate {waiting.key[:12]}", "reminded")
+
+
+def close_expired(waiting: Standing, *, settings: Settings, ledger: Ledger) -> list[Finding]:
+    """Close a candidate on which nobody decided in time, and its runs; its corrections are queued again.
+
+    Returns:
+        What was done; nothing where a decision came first.
+    """
+    reason = f"nobody decided in {settings.review_timeout_hours:g} hours"
+    closed = Event(entity="candidate", key=waiting.key, kind="expired", actor=ACTOR, reason=reason)
+    back = events_for(waiting.content["new"], "queued", actor=ACTOR, reason=f"candidate {waiting.key[:12]}: {reason}")
+    try:
+        ledger.append([closed, *back])
+    except IllegalTransitionError:
+        if ledger.standing("candidate", waiting.key).state == "opened":
+            raise
+        return []
+    close_reviews(waiting.key, "the candidate expired")
+    way_out = "closed; its new facts are queued again, and a withdrawal has to be asked for again"
+    finding = _done(reason, f"candidate {waiting.key[:12]}", way_out)
+    tell("found", candidate=waiting.key, text=f"{finding.where}: {reason}; it was {way_out}", ledger=ledger)
+    return [finding]
+
+
+def _done(what: str, where: str, done: str) -> Finding:
+    return Finding(what=what, where=where, outcome="repaired", way_out=done)
+
+
+@task(name="housekeeping", **WHILE_AWAY)
+def housekeeping_task() -> list[Finding]:
+    """Remind, close and mark."""
+    settings = Settings()
+    return keep_house(settings=settings, ledger=Ledger(settings.database_url), now=datetime.now(UTC))

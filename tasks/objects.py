@@ -1,0 +1,43 @@
+"""Objects: whether everything that a candidate consists of is in the object store, as its digests say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from corrigenda import AlteredError
+from tasks.errors import StoreError
+from tasks.store import Store
+
+EVIDENCE = ("patch", "policy", "report", "corrections", "moments", "contexts")
+"""What of a candidate a release names with its version in the store."""
+
+
+def check_objects(candidate: str, store: Store) -> None:
+    """Make sure that a candidate is whole in the store.
+
+    Raises:
+        StoreError: it isn't; the first flaw is named.
+    """
+    if found := flaws_of(candidate, store, flaw=store.flaw):
+        raise StoreError(
+            f"candidate {candidate[:12]} is not whole: {found[0]}"
+            + (f", and {len(found) - 1} more" if found[1:] else "")
+            + ". Nothing was released; bring the objects back, then answer again, or make it anew with "
+            "'corrigenda refresh --replace'"
+        )
+
+
+def flaws_of(candidate: str, store: Store, *, flaw: Callable[[str], str]) -> list[str]:
+    """What is wrong with the objects of a candidate.
+
+    Args:
+        candidate: its digest.
+        store: where they are.
+        flaw: what is wrong with one blob; a caller with many candidates remembers what it has asked.
+    """
+    try:
+        manifest = store.manifest(candidate)
+    except AlteredError as error:
+        return [str(error)]
+    digests = [*(manifest[name] for name in EVIDENCE), *(file["sha256"] for file in manifest["base_files"])]
+    return [found for digest in dict.fromkeys(digests) if (found := flaw(digest))]

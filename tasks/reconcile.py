@@ -1,0 +1,233 @@
+"""Reconcile: the ledger is held against MLflow, the object store and Prefect, and what a crash left is put right.
+
+The ledger is the one source of truth, so what hangs on it is made anew from it: records, aliases, promotions that never
+ended, reviews that broke down. Nothing is ever deleted, and no object or version overwritten: what would need that is
+left for a person. Where the ledger itself is not whole, nothing is repaired at all.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from prefect import task
+
+from editors.errors import UntrustedError
+from tasks.candidate import the_open_candidate
+from tasks.errors import BrokenChainError, StoreError
+from tasks.findings import Finding
+from tasks.housekeeping import is_over
+from tasks.ledger import Ledger
+from tasks.objects import flaws_of
+from tasks.promote import CHAMPION, PREVIOUS, approve, point_aliases, promote, record_key, release_record
+from tasks.receipts import approvals_of
+from tasks.register import aliased, all_versions
+from tasks.retries import WHILE_AWAY
+from tasks.revive import revive
+from tasks.runs import SHORT_MINUTES, mark_dead_runs
+from tasks.settings import Settings
+from tasks.store import Store
+from tasks.tables import Release
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
+
+Versions = dict[str, list["ModelVersion"]]
+"""The versions in MLflow by the candidate that they stand for, each oldest first; under "" those of none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """What is compared: the ledger, the store as the promoter sees it, and MLflow's versions."""
+
+    settings: Settings
+    ledger: Ledger
+    store: Store
+    versions: Versions
+    flaw: Callable[[str], str]
+
+    @property
+    def model(self) -> str:
+        """The registered model's name."""
+        return self.settings.registered_model
+
+
+def reconcile(*, settings: Settings, ledger: Ledger, now: datetime, minutes: float = SHORT_MINUTES) -> list[Finding]:
+    """Compare, and repair what may be repaired; returns everything that was not as it should be.
+
+    Args:
+        settings: the promoter's.
+        ledger: the source of truth.
+        now: the time.
+        minutes: after how long at work a short flow is taken for dead.
+
+    Raises:
+        UnreachableError: a service is away; what was repaired until then stays so.
+    """
+    store = Store(settings)
+    try:
+        ledger.verify(store.records("releases/"))
+    except (BrokenChainError, StoreError) as error:
+        way_out = "nothing was repaired: compare with a backup of the database, and find out who could write there"
+        return [Finding(what=str(error), where="the ledger", outcome="left", way_out=way_out)]
+    world = World(
+        settings=settings,
+        ledger=ledger,
+        store=store,
+        versions=_versions(settings),
+        flaw=lru_cache(maxsize=None)(store.flaw),
+    )
+    return [
+        *(finding for release in ledger.releases() for finding in _release(release, world)),
+        *_aliases(world),
+        *_strangers(world),
+        *_runs(world, now=now, minutes=minutes),
+        *_review(world, now=now, minutes=minutes),
+    ]
+
+
+def _release(release: Release, world: World) -> Iterator[Finding]:
+    """Whether a release has all its objects, one version, its record and the end of its promotion."""
+    where = f"release {release.position} ({release.candidate[:12]})"
+    flaws = flaws_of(release.candidate, world.store, flaw=world.flaw)
+    for flaw in flaws:
+        yield _left(flaw, where, "bring the object back from a backup of the store, under the same key")
+    if not world.versions.get(release.candidate):
+        way_out = "restore MLflow's database from before it was deleted"
+        yield _left(f"it has no version in MLflow's {world.model}", where, way_out)
+    elif not flaws:
+        yield from _promotion(release, where, world)
+
+
+def _promotion(release: Release, where: str, world: World) -> Iterator[Finding]:
+    kept, told = world.store.record(record_key(release)), release_record(release, world.store, world.ledger)
+    ended = world.ledger.standing("candidate", release.candidate).state == "promoted"
+    if kept is not None and kept != told:
+        way_out = "consumers hold it against the objects; find out who holds the promoter's credentials"
+        yield _left(f"{world.store.place(record_key(release))} is not what the ledger tells", where, way_out)
+    elif kept is None or not ended or any(world.flaw(receipt) for receipt in told["receipts"]):
+        try:
+            promote(release, settings=world.settings, ledger=world.ledger)
+        except UntrustedError as error:
+            way_out = "it is not published; find out who could write into the ledger"
+            yield _left(f"no receipts stand behind it: {error}", where, way_out)
+        else:
+            what = "its record or a receipt was missing in the store" if ended else "its promotion never ended"
+            yield Finding(what=what, where=where, outcome="repaired", way_out="its promotion was repeated to the end")
+
+
+def _aliases(world: World) -> Iterator[Finding]:
+    """Whether the aliases stand for the newest release and the one before it."""
+    found, head = aliased(world.settings), world.ledger.head()
+    if head is None:
+        if CHAMPION in found:
+            way_out = (
+                f"no release was approved yet: delete the alias, 'corrigenda pull {world.model}@{CHAMPION}' refuses it"
+            )
+            yield _left(f"it stands for version {found[CHAMPION]}", f"alias {CHAMPION}", way_out)
+        return
+    wanted = {CHAMPION: head.candidate} | ({PREVIOUS: head.parent} if head.position > 1 else {})
+    moved = {
+        alias: number
+        for alias, candidate in wanted.items()
+        if (number := _number(candidate, world)) and found.get(alias) != number
+    }
+    if moved and world.store.record(record_key(head)) is not None:
+        point_aliases(head, settings=world.settings, ledger=world.ledger)
+        for alias, number in moved.items():
+            stood = f"it stood for version {found[alias]}" if alias in found else "it stood for nothing"
+            yield Finding(
+                what=f"{stood}, which the ledger does not tell",
+                where=f"alias {alias}",
+                outcome="repaired",
+                way_out=f"it stands for version {number} again",
+            )
+
+
+def _strangers(world: World) -> Iterator[Finding]:
+    """Which versions stand for nothing that the ledger knows, or for the same as another."""
+    known = {standing.key for standing in world.ledger.standings("candidate")}
+    for candidate, versions in world.versions.items():
+        numbers = [str(version.version) for version in versions]
+        where = f"version {', '.join(numbers)} of {world.model}"
+        if not candidate:
+            yield _left("it names no candidate", where, "Corrigenda did not register it: move it to another model")
+        elif candidate not in known and flaws_of(candidate, world.store, flaw=world.flaw):
+            yield _left(
+                f"the ledger knows no candidate {candidate[:12]}, and the store does not hold it",
+                where,
+                "no consumer takes it, for it is no release; find out who registered it",
+            )
+        elif candidate not in known:
+            yield Finding(
+                what=f"candidate {candidate[:12]} was never opened",
+                where=where,
+                outcome="harmless",
+                way_out="a run that died left it; one over the same facts takes it up again",
+            )
+        if candidate and len(versions) > 1:
+            way_out = f"the lowest number counts; delete {', '.join(numbers[1:])} in MLflow"
+            yield _left(f"{len(versions)} versions stand for candidate {candidate[:12]}", where, way_out)
+
+
+def _runs(world: World, *, now: datetime, minutes: float) -> Iterator[Finding]:
+    for name in mark_dead_runs(world.ledger, now=now, minutes=minutes):
+        yield Finding(
+            what="its process ended without a word",
+            where=name,
+            outcome="repaired",
+            way_out="marked as crashed; what it held is still queued, and the next run takes it up",
+        )
+
+
+def _review(world: World, *, now: datetime, minutes: float) -> Iterator[Finding]:
+    """Whether the open candidate is on its way; one whose time is over is left to the housekeeping."""
+    waiting = the_open_candidate(world.ledger)
+    if waiting is None or is_over(waiting, now=now, settings=world.settings):
+        return
+    where = f"candidate {waiting.key[:12]}"
+    if _is_approved(waiting.key, world):
+        release = approve(waiting.key, ledger=world.ledger, settings=world.settings)
+        promote(release, ledger=world.ledger, settings=world.settings)
+        what, done = "its reviewers approved it, and it was not promoted", "it was promoted"
+        yield Finding(what=what, where=where, outcome="repaired", way_out=done)
+    elif what := revive(waiting.key, now=now, minutes=minutes):
+        yield Finding(what=what, where=where, outcome="repaired", way_out="its review goes on")
+
+
+def _is_approved(candidate: str, world: World) -> bool:
+    """Whether enough receipts stand behind a candidate that is whole and follows on the newest release."""
+    head, parent = world.ledger.head(), world.ledger.standing("candidate", candidate).content["parent"]
+    if (head and head.candidate != parent) or flaws_of(candidate, world.store, flaw=world.flaw):
+        return False
+    try:
+        return bool(approvals_of(candidate, world.ledger, world.settings))
+    except UntrustedError:
+        return False
+
+
+def _versions(settings: Settings) -> Versions:
+    found: Versions = defaultdict(list)
+    for version in all_versions(settings):
+        found[version.tags.get("corrigenda.candidate", "")].append(version)
+    return dict(found)
+
+
+def _number(candidate: str, world: World) -> str:
+    versions = world.versions.get(candidate)
+    return str(versions[0].version) if versions else ""
+
+
+def _left(what: str, where: str, way_out: str) -> Finding:
+    return Finding(what=what, where=where, outcome="left", way_out=way_out)
+
+
+@task(name="reconcile", **WHILE_AWAY)
+def reconcile_task() -> list[Finding]:
+    """Compare ledger, MLflow, store and Prefect, and repair what may be repaired."""
+    settings = Settings()
+    return reconcile(settings=settings, ledger=Ledger(settings.database_url), now=datetime.now(UTC))
