@@ -63,6 +63,12 @@ def _metrics(found: Radius, served: Radius | None) -> dict[str, Metric]:
         "blast.size_p99": metric("sizes", 0.99),
         "blast.kl_p95": metric("kl", 0.95),
         "blast.kl_max": metric("kl", 1.0),
+        "blast.gain": Metric(
+            before=0.0,
+            parent=None if served is None else abs(served.gain),
+            after=abs(found.gain),
+            count=len(found.sizes),
+        ),
     }
 
 

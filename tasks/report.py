@@ -47,6 +47,7 @@ METRICS = (
     "blast.size_p99",
     "blast.kl_p95",
     "blast.kl_max",
+    "blast.gain",
 )
 
 NEW = ("efficacy", "inverse_edited", "portability_edited")
@@ -70,6 +71,7 @@ LESS_IS_BETTER = frozenset(
         "blast.size_p99",
         "blast.kl_p95",
         "blast.kl_max",
+        "blast.gain",
     }
 )
 

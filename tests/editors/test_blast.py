@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from editors.artifacts import digest_tensors
-from editors.blast import SHOWN_TOKENS, continued, radius, sizes
+from editors.blast import SHOWN_TOKENS, added, continued, radius
 from editors.decoding import sample_rows
 from editors.hooks import capture
 from editors.layouts import backbone_of, read_weight, sites_of
@@ -34,9 +34,22 @@ def planted(tiny, text, *, row: int, token: int) -> Patch:
 def test_a_patch_that_scales_a_weight_adds_that_share_on_average_and_nothing_at_the_first_token(tiny, text):
     (site,) = sites_of(tiny.model, [1])
     patch = Patch(base="b", deltas={site: Dense(delta=0.05 * read_weight(tiny.model, site))})
-    found = sizes(tiny.model, patch, text)
-    assert not found[:, 0].any()
-    assert float(found[:, 1:].mean()) == pytest.approx(0.05, rel=1e-4)
+    found = added(tiny.model, patch, text)
+    assert not found.sizes[:, 0].any()
+    assert float(found.sizes[:, 1:].mean()) == pytest.approx(0.05, rel=1e-4)
+
+
+def test_the_gain_is_that_of_the_site_that_is_scaled_most(tiny, text):
+    louder, quieter = sites_of(tiny.model, [0, 1])
+    deltas = {
+        site: Dense(delta=share * read_weight(tiny.model, site)) for site, share in ((louder, 0.02), (quieter, -0.05))
+    }
+    assert added(tiny.model, Patch(base="b", deltas=deltas), text).gain == pytest.approx(-0.05, rel=1e-4)
+
+
+def test_what_is_written_at_one_place_has_hardly_any_gain(tiny, text):
+    found = added(tiny.model, planted(tiny, text, row=33, token=9), text)
+    assert float(found.sizes.max()) > 10 * abs(found.gain)
 
 
 def test_harm_at_one_place_is_found_there_and_measured_by_what_follows(tiny, text):
@@ -60,7 +73,7 @@ def test_harm_at_one_place_is_found_there_and_measured_by_what_follows(tiny, tex
 
 def test_the_empty_patch_reaches_nothing(tiny, text):
     found = radius(tiny.model, Patch(base="b"), text, worst=5)
-    assert not found.sizes.any() and not found.kl.any() and len(found.contexts) == 5
+    assert not found.sizes.any() and not found.kl.any() and not found.gain and len(found.contexts) == 5
 
 
 def test_the_model_stays_as_it_is(tiny, text):

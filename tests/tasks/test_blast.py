@@ -40,6 +40,7 @@ def test_each_number_comes_with_what_it_was_measured_on(tiny, text, patch):
         "blast.size_p99": 12 * 23,
         "blast.kl_p95": WORST,
         "blast.kl_max": WORST,
+        "blast.gain": 12 * 23,
     }
     assert all(metric.before == metric.parent == 0 < metric.after for metric in metrics.values())
     assert metrics["blast.kl_p95"].after <= metrics["blast.kl_max"].after

@@ -165,11 +165,11 @@ def test_a_model_that_says_one_word_again_and_again_is_caught_by_fluency(bench):
     assert "fluency.entropy" in blocked(bench.judged(patch))
 
 
-def test_weights_that_are_scaled_are_caught_by_the_perplexity_of_held_text(bench):
-    """By 1.2; by 1.05, perplexity rises by 0.7 % and `blast.kl_p95` is 0.02: less than an edit does, and not caught."""
+def test_weights_that_are_scaled_are_caught_by_their_gain_and_by_nothing_else(bench):
+    """Perplexity rises by 0.7 % and `blast.kl_p95` is 0.02: less than an edit does."""
     sites = sites_of(bench.model, range(bench.model.config.num_hidden_layers))
-    scaled = {site: Dense(delta=0.2 * read_weight(bench.model, site)) for site in sites}
-    assert "regression.perplexity_ratio" in blocked(bench.judged(Patch(base=bench.base, deltas=scaled)))
+    scaled = {site: Dense(delta=0.05 * read_weight(bench.model, site)) for site in sites}
+    assert blocked(bench.judged(Patch(base=bench.base, deltas=scaled))) == {"blast.gain"}
 
 
 def test_harm_on_ordinary_text_that_no_prompt_sees_is_caught_by_the_blast_radius(bench):
