@@ -8,7 +8,7 @@ CORRIGENDA := .venv/bin/corrigenda
 export OMP_WAIT_POLICY := PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test up down status lint bench pins browser
+.PHONY: help demo test chaos up down status lint bench pins browser
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*##/  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -18,6 +18,9 @@ demo: $(STAMP)  ## from twelve corrections to a new version; REVIEW=me to approv
 
 test: $(STAMP) browser  ## all tests, on real services and the real model; TESTS=path for some
 	.venv/bin/python -m pytest $(or $(TESTS),--numprocesses 2 --dist loadfile --no-loadscope-reorder)
+
+chaos: $(STAMP)  ## kill refreshes, reviews and promotions 200 times, and put each right; CHAOS_KILLS, CHAOS_SEED
+	.venv/bin/python -m pytest -q tests/flows/chaos.py
 
 up: $(STAMP)  ## start the local stack
 	$(CORRIGENDA) up

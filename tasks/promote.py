@@ -8,13 +8,14 @@ crash writes the same again, and nobody is asked twice. A row that no receipts s
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from prefect import task
 
 from editors.digests import canonical_json
 from tasks.collect import ACTOR, events_for
-from tasks.errors import IllegalTransitionError, StaleParentError
+from tasks.errors import IllegalTransitionError, RegistryError, StaleParentError
 from tasks.ledger import Ledger
 from tasks.lifecycle import Event
 from tasks.notices import tell, tell_approved, tell_promoted
@@ -103,7 +104,8 @@ def point_aliases(release: Release, *, settings: Settings, ledger: Ledger) -> bo
         if newest:
             point_alias(settings, alias=CHAMPION, candidate=release.candidate)
             if release.position > 1:
-                point_alias(settings, alias=PREVIOUS, candidate=release.parent)
+                with suppress(RegistryError):  # a version that MLflow lost holds up no successor; reconcile tells of it
+                    point_alias(settings, alias=PREVIOUS, candidate=release.parent)
     return newest
 
 
