@@ -35,6 +35,8 @@ LISTS: Mapping[Entity, str] = {
     "protected": "protected",
     "identity": "people list",
     "receipt": "review",
+    "answer": "review",
+    "code": "review",
 }
 """The commands that list things of each kind."""
 SKEW = timedelta(minutes=5)
