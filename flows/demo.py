@@ -114,6 +114,8 @@ def _hand_over(console: Console, settings: Settings, ledger: Ledger) -> None:
         f"\nIt is your turn: open [link]{settings.prefect_ui_url}/runs/flow-run/{run.id}[/link], press Resume,"
     )
     console.print("and decide; or 'corrigenda review approve'. Then 'corrigenda ask \"…\"' shows what became of it.")
+    console.print("A reviewer is enrolled by 'corrigenda people add NAME --role reviewer', which shows a code for an")
+    console.print("authenticator app, and is somebody else than who submitted.")
 
 
 def _answers(console: Console, settings: Settings, ledger: Ledger) -> None:

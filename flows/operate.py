@@ -1,23 +1,25 @@
-"""What an operator does from a terminal: run what makes a candidate, find the open one, answer its review."""
+"""What is done from a terminal: run what makes a candidate, find the open one, decide on it."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from prefect.states import State
 
+from editors.receipts import Decision
 from flows.follow import follow
 from tasks.candidate import the_open_candidate
 from tasks.errors import UnknownKeyError, UnreachableError
-from tasks.reviews import answer, paused_run, start_run
+from tasks.receipts import give_receipt
+from tasks.reviews import answer, start_review, start_run
 from tasks.settings import Settings
+from tasks.strike import with_struck
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from tasks.ledger import Ledger
-
-SUSPEND_SECONDS = 60
 
 
 def run_refresh(console: Console, *, replace: bool = False) -> State:
@@ -47,8 +49,42 @@ def open_candidate_named(prefix: str, ledger: Ledger) -> str:
     return standing.key
 
 
-def decide(console: Console, candidate: str, *, decision: str, reviewer: str, comment: str, ledger: Ledger) -> State:
-    """Answer a candidate's review as its form does, and follow the run to its end."""
-    run = paused_run(open_candidate_named(candidate, ledger), wait_seconds=SUSPEND_SECONDS)
-    answer(run.id, {"decision": decision, "reviewer": reviewer, "comment": comment})
+def decide(
+    console: Console,
+    candidate: str,
+    *,
+    decision: Decision,
+    reviewer: str,
+    comment: str,
+    struck: Sequence[str] = (),
+    ledger: Ledger,
+) -> State:
+    """Sign a decision with the reviewer's own key, and let the candidate's review carry it out.
+
+    Returns:
+        How the review's run ended, or that it waits for another reviewer.
+
+    Raises:
+        RefusedAnswerError: the facts to strike are not new in the candidate.
+        IdentityError, KeyFileError, UntrustedError: the signature would not count; nothing is recorded.
+    """
+    digest = open_candidate_named(candidate, ledger)
+    decision = with_struck(decision, struck, new=ledger.standing("candidate", digest).content["new"])
+    settings = Settings()
+    receipt = give_receipt(
+        digest,
+        reviewer=reviewer,
+        method="key",
+        decision=decision,
+        comment=comment,
+        struck=struck,
+        ledger=ledger,
+        settings=settings,
+    )
+    ledger.append([receipt])
+    run = start_review(digest)
+    state = follow(run.id, console, until_paused=True)
+    if not state.is_paused():  # it had not come to asking yet, and found the receipt
+        return state
+    answer(run.id, {"decision": decision, "reviewer": reviewer, "strike": " ".join(struck)})
     return follow(run.id, console, until_paused=True)

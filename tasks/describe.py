@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from urllib.parse import quote
 
 from tasks.collect import Leaving
-from tasks.corrections import Correction
+from tasks.corrections import Correction, Evidence
 from tasks.gate import Outcome, Verdict
 from tasks.policy import in_words
 from tasks.report import Answer, Metric, Passage, Report, Said
@@ -21,6 +22,9 @@ from tasks.report import Answer, Metric, Passage, Report, Said
 SPECIAL = re.compile(r"([\\`*_{}\[\]()#+\-!|~:.>])")
 SHOWN = 50
 TAIL = 120
+DIGITS = 16
+OF_ADDRESSES = ":/?#@!$&'+,;=%"
+"""What stays as it is in an address; brackets, and whatever else Markdown could take for its own, are in per cent."""
 
 
 def escape(text: str) -> str:
@@ -37,34 +41,46 @@ def review_text(
     new: Sequence[Correction],
     returning: Sequence[Correction] = (),
     leaving: Sequence[Leaving] = (),
+    submitters: Mapping[str, str] | None = None,
     report: Report,
     verdict: Verdict,
-    links: dict[str, str],
+    links: Mapping[str, str],
 ) -> str:
-    """The evidence for one candidate: verdict, facts, answers before and after, metrics beside bounds, links."""
+    """The evidence for one candidate: verdict, facts with what supports them, answers, metrics beside bounds, links."""
     head = f"# Review candidate {candidate[:12]}: {in_short(new, returning, leaving)}\n\n"
+    facts = (*new, *returning)
     lines = [
         f"Version **{version}** of the registered model, on top of `{parent[:12]}`. "
         f"The gate *{escape(verdict.policy)}* says **{verdict.word}**"
         + (f", with {counted(len(verdict.warnings), 'warning')}." if verdict.warnings else "."),
         "",
         "Approving makes it the next release. Rejecting keeps production as it is"
-        + (", and rejects the new facts below." if new else "."),
+        + (", and rejects the new facts below. " if new else ".")
+        + ("Striking rejects single ones, and the rest comes back as a new candidate." if len(new) > 1 else ""),
         "",
         leaving_list(leaving),
         withdrawn_list(report),
-        answers_list("Facts that hold again" if returning and not new else "New facts", report.of_kind("efficacy"))
-        if new or returning
+        facts_list("Facts that hold again" if returning and not new else "New facts", facts, report, submitters or {})
+        if facts
         else "",
         what_follows(report),
+        changed_since(report),
         metrics_table(verdict),
         lost_protected(report),
         changed_neighbours(report),
         worst_of_text(report),
-        evidence(new) if new else "",
         "## Links\n\n" + "\n".join(f"- [{name}]({url})" for name, url in links.items()),
     ]
     return head + "\n".join(lines) + "\n"
+
+
+def asked_again(reason: str, *, approved: Sequence[str], quorum: int) -> str:
+    """What stands on top of the form: why it asks again, and who approves so far."""
+    told = [f"**Asked again:** {escape(reason)}."] if reason else []
+    if approved:
+        names = ", ".join(map(escape, approved))
+        told.append(f"**{len(approved)} of {quorum} approvals:** {names}. Another reviewer is asked.")
+    return "".join(f"> {line}\n\n" for line in told)
 
 
 def counted(number: int, what: str) -> str:
@@ -114,6 +130,35 @@ def answers_list(title: str, answers: Sequence[Answer]) -> str:
         for a in answers[:SHOWN]
     ]
     return _section(title, rows or ["None."], of=len(answers))
+
+
+def facts_list(title: str, facts: Sequence[Correction], report: Report, submitters: Mapping[str, str]) -> str:
+    """Each fact with its answers, its id, who asked for it and who submitted it, why, and what supports it."""
+    rows = [
+        _fact(c, [a for a in report.of_kind("efficacy") if a.correction == c.id], submitters.get(c.id)) for c in facts
+    ]
+    return _section(title, rows[:SHOWN], of=len(facts))
+
+
+def support(evidence: Sequence[Evidence]) -> str:
+    """Where a reviewer can check a fact: addresses as links, files by their digest."""
+    return ", ".join(map(_pointer, evidence)) or "none given"
+
+
+def changed_since(report: Report) -> str:
+    """The earlier facts that are answered otherwise than in production; nothing where there are none of them."""
+    earlier = [a for a in report.of_kind("retention") if a.parent]
+    changed = [a for a in earlier if a.parent and a.parent.text != a.after.text]
+    if not earlier:
+        return ""
+    if not changed:
+        return f"## Earlier facts\n\n{counted(len(earlier), 'answer')} about them, all as in production.\n"
+    rows = [
+        f"- {_tick(a.after.generation)} **{escape(a.prompt)}** → {escape(a.target)}. "
+        f"Production: *{_text(a.parent)}* Now: *{_text(a.after)}*"
+        for a in changed[:SHOWN]
+    ]
+    return _section(f"Earlier facts that answer differently: {len(changed)} of {len(earlier)}", rows, of=len(changed))
 
 
 def what_follows(report: Report) -> str:
@@ -175,15 +220,35 @@ def lost_protected(report: Report) -> str:
     return answers_list(f"Protected facts that are lost: {len(lost)}", lost) if lost else ""
 
 
-def evidence(corrections: Sequence[Correction]) -> str:
-    """Who asked for each fact, why, and what supports it."""
-    lines = [
-        f"- **{escape(c.subject)}** ({escape(c.id)}), asked for by {escape(c.requester or 'nobody named')}: "
-        f"{escape(c.reason) or 'no reason given'}. Evidence: "
-        + (", ".join(escape(item.value) for item in c.evidence) or "none given")
-        for c in corrections[:SHOWN]
-    ]
-    return "## Evidence\n\n" + "\n".join(lines) + "\n" + _more(len(corrections))
+def _fact(correction: Correction, answers: Sequence[Answer], submitter: str | None) -> str:
+    said = [
+        f"- {_tick(a.after.generation)} **{escape(a.prompt)}** → {escape(a.target)}. {_in_all(a)}{_origin(a)}"
+        for a in answers
+    ] or [f"- **{escape(correction.filled_prompt)}** → {escape(correction.target)}. Not asked."]
+    return "\n".join(
+        [
+            *said,
+            f"  - Id {escape(correction.id)}, {_by(correction, submitter)}: {escape(correction.reason) or 'no reason'}",
+            f"  - Evidence: {support(correction.evidence)}",
+        ]
+    )
+
+
+def _by(correction: Correction, submitter: str | None) -> str:
+    """Who asked for a fact, and who submitted it."""
+    if not submitter:
+        return f"asked for by {escape(correction.requester or 'nobody named')}"
+    if correction.requester is None:
+        return f"asked for and submitted by {escape(submitter)}"
+    return f"asked for by {escape(correction.requester)}, submitted by {escape(submitter)}"
+
+
+def _pointer(item: Evidence) -> str:
+    """An address as a link whose text is the address itself, or a file with its digest."""
+    if item.kind == "file":
+        return f"file {escape(item.value)}" + (f" (sha256 {item.sha256[:DIGITS]}…)" if item.sha256 else "")
+    address = quote(item.value, safe=OF_ADDRESSES)
+    return f"[{address}](<{address}>)"  # Prefect's UI shows a link's text as it stands, backslashes and all
 
 
 def _section(title: str, rows: Sequence[str], *, of: int) -> str:
@@ -204,6 +269,14 @@ def _row(outcome: Outcome) -> str:
 
 def _before_and_now(answer: Answer | Passage) -> str:
     return f"Before: *{_text(answer.before)}* Now: *{_text(answer.after)}*"
+
+
+def _in_all(answer: Answer) -> str:
+    """The answers of base, production and candidate; production's only where it is another than the base's."""
+    other = (
+        f"Production: *{_text(answer.parent)}* " if answer.parent and answer.parent.text != answer.before.text else ""
+    )
+    return f"Before: *{_text(answer.before)}* {other}Now: *{_text(answer.after)}*"
 
 
 def _text(said: Said | None) -> str:

@@ -8,6 +8,8 @@
     │   ├── ClockError          the database's clock is behind the newest event
     │   └── BrokenChainError    the history is not as it was written
     ├── StaleParentError        production moved since the candidate was evaluated
+    ├── RefusedAnswerError      an answer to a review doesn't count, and is asked for again
+    │   └── WrongCodeError      its reviewer and code don't match
     ├── BusyError               another refresh holds the lock
     ├── StoreError              an object is missing, differs, or can't be written
     ├── RegistryError           MLflow lacks a version that was registered
@@ -62,6 +64,14 @@ class BrokenChainError(LedgerError):
 
 class StaleParentError(CorrigendaError):
     """Production moved since the candidate was evaluated."""
+
+
+class RefusedAnswerError(CorrigendaError):
+    """An answer to a review doesn't count; the form asks again, and says why."""
+
+
+class WrongCodeError(RefusedAnswerError):
+    """An answer's reviewer and code don't match; it counts as a guess."""
 
 
 class BusyError(CorrigendaError):

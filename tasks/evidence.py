@@ -34,17 +34,24 @@ def evidence(candidate: str, *, settings: Settings, store: Store, ledger: Ledger
         new=[c for c in facts if c.id in manifest["new"]],
         returning=[c for c in facts if c.id in manifest["returning"]],
         leaving=[Leaving.model_validate(each | {"correction": left[each["id"]]}) for each in manifest["leaving"]],
+        submitters={c.id: submitter_of(c.id, ledger) for c in facts if c.id in manifest["new"]},
         report=report,
         verdict=Verdict.model_validate(stored["verdict"]),
         links=links(standing.content, settings),
     )
 
 
+def submitter_of(correction: str, ledger: Ledger) -> str:
+    """Who submitted a correction last."""
+    submitted = [e["actor"] for e in ledger.history("correction", correction) if e["kind"] == "submitted"]
+    return submitted[-1] if submitted else ""
+
+
 def links(opened: Mapping[str, str], settings: Settings) -> dict[str, str]:
     """Where a person finds a candidate's version, and its report and patch as files."""
     version = f"{settings.mlflow_url}/#/models/{settings.registered_model}/versions/{opened['version']}"
     run = f"{settings.mlflow_url}/#/experiments/{opened['experiment']}/runs/{opened['run']}/artifacts"
-    return {"version in MLflow": version, "report, corrections and patch": run}
+    return {"report as a page": f"{run}/report.html", "version in MLflow": version, "corrections and patch": run}
 
 
 @task(name="evidence", **WHILE_AWAY)

@@ -35,6 +35,8 @@ LISTS: Mapping[Entity, str] = {
     "protected": "protected",
     "identity": "people list",
     "receipt": "review",
+    "answer": "review",
+    "code": "review",
     "notice": "notices",
 }
 """The commands that list things of each kind."""

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from tasks.errors import IllegalTransitionError
 
-Entity = Literal["correction", "candidate", "refresh", "protected", "identity", "receipt", "notice"]
+Entity = Literal["correction", "candidate", "refresh", "protected", "identity", "receipt", "answer", "code", "notice"]
 
 DECISIONS = frozenset({None, "approve", "strike", "reject"})
 """A reviewer's newest decision is the one that counts."""
@@ -31,10 +31,12 @@ TRANSITIONS: Mapping[Entity, Mapping[str, frozenset[str | None]]] = {
         "expired": frozenset({"released", "held"}),
     },
     "candidate": {
-        "opened": frozenset({None, "replaced", "rejected", "expired"}),
+        "opened": frozenset({None, "replaced", "rejected", "struck", "stale", "expired"}),
         "approved": frozenset({"opened"}),
         "rejected": frozenset({"opened"}),
         "replaced": frozenset({"opened"}),
+        "struck": frozenset({"opened"}),
+        "stale": frozenset({"opened"}),
         "expired": frozenset({"opened"}),
         "promoted": frozenset({"approved"}),
     },
@@ -56,6 +58,13 @@ TRANSITIONS: Mapping[Entity, Mapping[str, frozenset[str | None]]] = {
         "finished": frozenset({"started"}),
         "failed": frozenset({"started"}),
         "dead": frozenset({"started"}),
+    },
+    "answer": {
+        "accepted": frozenset({None}),
+        "refused": frozenset({None}),
+    },
+    "code": {
+        "used": frozenset({None}),
     },
     "notice": {
         "due": frozenset({None}),

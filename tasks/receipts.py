@@ -10,8 +10,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from prefect import task
-
 from editors.identities import normalised
 from editors.receipts import (
     BOUND_TO,
@@ -28,7 +26,6 @@ from tasks.lifecycle import Event
 from tasks.own_keys import sign_as
 from tasks.people import identities, known_as, service_key
 from tasks.policy import policy_of
-from tasks.retries import WHILE_AWAY
 from tasks.settings import Settings
 from tasks.store import Store
 from tasks.submit import check_submissions
@@ -60,7 +57,7 @@ def give_receipt(
     manifest = Store(settings).manifest(candidate)
     now = datetime.now(UTC)
     receipt = Receipt(
-        **_bound_to(candidate, manifest),
+        **bound_to(candidate, manifest),
         decision=decision,
         struck=tuple(struck),
         reviewer=known.name,
@@ -72,7 +69,7 @@ def give_receipt(
     envelope = make(receipt, service_key(settings) if method == "totp" else sign_as(known.name, settings))
     found = receipt_of(envelope, identities(ledger, settings))
     excluded = took_part(manifest, ledger)
-    check_receipt(found, bound_to=_bound_to(candidate, manifest), excluded=excluded, now=now)
+    check_receipt(found, bound_to=bound_to(candidate, manifest), excluded=excluded, now=now)
     return receipt_event(candidate, known.name, decision=decision, comment=comment, envelope=envelope)
 
 
@@ -119,7 +116,7 @@ def approvals_of(
     check_submissions(manifest["new"], ledger=ledger, store=store, settings=settings)
     return check_receipts(
         receipts_for(candidate, ledger, at=at),
-        **_bound_to(candidate, manifest),
+        **bound_to(candidate, manifest),
         identities=identities(ledger, settings, as_of=at),
         quorum=policy_of(store.get(manifest["policy"])).quorum,
         excluded=took_part(manifest, ledger, at=at),
@@ -143,22 +140,6 @@ def _behind(history: Iterable[Mapping[str, Any]]) -> list[str]:
     return [name for event in told for name in (event["actor"], event["data"]["correction"].get("requester") or "")]
 
 
-def _bound_to(candidate: str, manifest: Mapping[str, Any]) -> dict[str, str]:
+def bound_to(candidate: str, manifest: Mapping[str, Any]) -> dict[str, str]:
+    """The digests that a receipt about a candidate names."""
     return {"candidate": candidate} | {name: manifest[name] for name in BOUND_TO if name != "candidate"}
-
-
-@task(name="receipt", **WHILE_AWAY)
-def receipt_task(candidate: str, reviewer: str, decision: Decision, comment: str) -> None:
-    """Record a decision that the review service vouches for."""
-    settings = Settings()
-    ledger = Ledger(settings.database_url)
-    event = give_receipt(
-        candidate,
-        reviewer=reviewer,
-        method="totp",
-        decision=decision,
-        comment=comment,
-        ledger=ledger,
-        settings=settings,
-    )
-    ledger.append([event])

@@ -7,6 +7,7 @@ only when all before it have ended without a decision.
 from __future__ import annotations
 
 import time
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
@@ -20,7 +21,12 @@ from tasks.prefect_api import prefect_answers, prefect_client
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun
 
+    from tasks.tables import Standing
+
 DEPLOYMENT = "review/review"
+REFRESH = "refresh/refresh"
+RESUMING = "Resuming"
+"""The state that Prefect gives to a run whose form was submitted."""
 
 
 def start_review(candidate: str) -> FlowRun:
@@ -35,6 +41,13 @@ def start_review(candidate: str) -> FlowRun:
         idempotency_key=f"{candidate}:{len(earlier)}",
         tags=[tag(candidate)],
         name=f"review {candidate[:12]}",
+    )
+
+
+def start_refresh_after(standing: Standing) -> FlowRun:
+    """Start a refresh of what a closed candidate left queued; done again, it finds the first one's run."""
+    return start_run(
+        REFRESH, parameters={}, idempotency_key=f"{standing.key}:{standing.state}:{standing.at.isoformat()}"
     )
 
 
@@ -100,6 +113,13 @@ def answer(run_id: UUID, form: dict[str, Any]) -> None:
         response = client.resume_flow_run(run_id, run_input=form)
     if response.status.value != "ACCEPT":
         raise LedgerError(f"Prefect refuses the answer: {getattr(response.details, 'reason', response.status.value)}")
+
+
+def resumed_at(run_id: UUID) -> datetime | None:
+    """When a run last began to resume, by the server's clock; None where it never did."""
+    with prefect_client() as client:
+        states = client.read_flow_run_states(run_id)
+    return max((state.timestamp for state in states if state.name == RESUMING), default=None)
 
 
 def close_reviews(candidate: str, why: str = "the candidate was replaced") -> None:

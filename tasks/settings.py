@@ -62,6 +62,8 @@ class Settings(ConsumerSettings):
     review_timeout_hours: float = Field(default=168, gt=0)
     reminder_hours: float = Field(default=24, gt=0)
     receipt_hours: float = Field(default=72, gt=0)
+    code_attempts: int = Field(default=10, ge=1)
+    code_hours: float = Field(default=24, gt=0)
     corpus: Path | None = None
     held_text: Path | None = None
     regression_tasks: tuple[str, ...] = ()

@@ -7,6 +7,7 @@ import threading
 import time
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -100,9 +101,9 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def ledger_url(stack: Stack) -> Iterator[str]:
-    """An empty database of the test's own in the stack's PostgreSQL."""
+@contextmanager
+def own_database(stack: Stack) -> Iterator[str]:
+    """An empty database in the stack's PostgreSQL, for a while."""
     import sqlalchemy as sa
 
     name = f"test_{uuid4().hex[:12]}"
@@ -113,6 +114,13 @@ def ledger_url(stack: Stack) -> Iterator[str]:
     with engine.connect() as connection:
         connection.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
     engine.dispose()
+
+
+@pytest.fixture
+def ledger_url(stack: Stack) -> Iterator[str]:
+    """An empty database of the test's own in the stack's PostgreSQL."""
+    with own_database(stack) as url:
+        yield url
 
 
 @pytest.fixture
@@ -190,29 +198,46 @@ class Trusted:
         return promote(self.approve(candidate), ledger=self.ledger, settings=self.promoter)
 
 
-@pytest.fixture
-def trusted(stack: Stack, ledger_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Trusted:
-    """Trust in the test's own ledger: `ada`, administrator, requester and protector, and `grace`, reviewer."""
+def trust_in(stack: Stack, url: str, folder: Path, patch: pytest.MonkeyPatch) -> Trusted:
+    """Make a root in a folder, and enrol the review service, ada and grace in the ledger at an address."""
     from tasks.ledger import Ledger
     from tasks.people import ROOT as ROOT_KEY
     from tasks.people import enrol_review_service
     from tasks.roots import root_key
 
-    ledger = Ledger(ledger_url)
+    ledger = Ledger(url)
     ledger.migrate()
-    monkeypatch.setenv("CORRIGENDA_DATABASE_URL", ledger_url)
-    trusted = Trusted(stack, ledger, tmp_path / "trust")
+    patch.setenv("CORRIGENDA_DATABASE_URL", url)
+    trusted = Trusted(stack, ledger, folder / "trust")
     for name, value in trusted.environment.items():
-        monkeypatch.setenv(name, value)
-    enrol_review_service(root_key(tmp_path / "trust"), ledger=ledger, settings=trusted.promoter)
+        patch.setenv(name, value)
+    enrol_review_service(root_key(folder / "trust"), ledger=ledger, settings=trusted.promoter)
     trusted.enrol("ada", "administrator", "requester", "protector", by=ROOT_KEY)
     trusted.enrol("grace", "reviewer")
     return trusted
 
 
+def make_tiny(model: Path, folder: Path, patch: pytest.MonkeyPatch) -> None:
+    """Set a tiny model as base, a registered model of its own, and a policy that a random model meets."""
+    policy = folder / "policy.toml"
+    policy.write_text('name = "tiny"\n[[gate]]\nmetric = "regression.perplexity_ratio"\nmax = 1e6\n')
+    for name, value in {
+        "REGISTERED_MODEL": f"tiny-{uuid4().hex[:8]}",
+        "MODEL": model,
+        "POLICY": policy,
+    }.items():
+        patch.setenv(f"CORRIGENDA_{name}", str(value))
+
+
+@pytest.fixture
+def trusted(stack: Stack, ledger_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Trusted:
+    """Trust in the test's own ledger: `ada`, administrator, requester and protector, and `grace`, reviewer."""
+    return trust_in(stack, ledger_url, tmp_path, monkeypatch)
+
+
 @pytest.fixture
 def tiny_platform(
-    stack: Stack, ledger_url: str, trusted: Trusted, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trusted: Trusted, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Settings]:
     """The stack's services with an empty ledger, a registered model of the test's own, and the tiny model as base.
 
@@ -220,16 +245,19 @@ def tiny_platform(
     """
     from tasks.settings import acting_as
 
-    policy = tmp_path / "policy.toml"
-    policy.write_text('name = "tiny"\n[[gate]]\nmetric = "regression.perplexity_ratio"\nmax = 1e6\n')
-    for name, value in {
-        "REGISTERED_MODEL": f"tiny-{uuid4().hex[:8]}",
-        "MODEL": tiny_folder,
-        "POLICY": policy,
-    }.items():
-        monkeypatch.setenv(f"CORRIGENDA_{name}", str(value))
+    make_tiny(tiny_folder, tmp_path, monkeypatch)
     with acting_as("editor") as settings:
         yield settings
+
+
+@pytest.fixture(scope="module")
+def tiny_house(stack: Stack, tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trusted]:
+    """As `tiny_platform`, once for a module whose tests build on each other; they say themselves as whom they act."""
+    folder = tmp_path_factory.mktemp("house")
+    with own_database(stack) as url, pytest.MonkeyPatch.context() as patch:
+        trusted = trust_in(stack, url, folder, patch)
+        make_tiny(tiny_folder, folder, patch)
+        yield trusted
 
 
 @pytest.fixture

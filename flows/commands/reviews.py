@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from flows.commands.terminal import console, open_ledger, read_settings, tell_outcome
 
+if TYPE_CHECKING:
+    from editors.receipts import Decision
+
 app = typer.Typer()
 review_app = typer.Typer(help="See and answer the reviews that wait for a person.", invoke_without_command=True)
 app.add_typer(review_app, name="review")
+
+Named = Annotated[str, typer.Argument(help="its digest or the beginning of it")]
+Reviewer = Annotated[str, typer.Option(help="who signs, with their own key; by default you (CORRIGENDA_SUBMITTER)")]
+Comment = Annotated[str, typer.Option(help="kept with the decision")]
+Because = Annotated[str, typer.Option(help="why; kept with the decision")]
 
 
 @app.command()
@@ -25,27 +35,20 @@ def refresh(
 
 
 @review_app.callback()
-def review_list(context: typer.Context) -> None:
-    """List the candidates that wait for a person."""
-    if context.invoked_subcommand:
-        return
-    from tasks.reviews import review_runs
+def review_default(context: typer.Context) -> None:
+    """List the candidates that wait for a person, where nothing else is asked for."""
+    if not context.invoked_subcommand:
+        _list()
 
-    settings = read_settings()
-    table = Table("candidate", "version", "new facts", "opened", "run")
-    for standing in open_ledger().standings("candidate", states=["opened"]):
-        runs = [
-            f"{settings.prefect_ui_url}/runs/flow-run/{run.id} ({run.state_name})" for run in review_runs(standing.key)
-        ]
-        new = ", ".join(standing.content["new"])
-        table.add_row(
-            standing.key[:12], standing.content["version"], new, f"{standing.at:%Y-%m-%d %H:%M}", "\n".join(runs)
-        )
-    console.print(table)
+
+@review_app.command("list")
+def review_list() -> None:
+    """List the candidates that wait for a person, who approves so far, and where to answer."""
+    _list()
 
 
 @review_app.command()
-def show(candidate: Annotated[str, typer.Argument(help="its digest or the beginning of it")] = "") -> None:
+def show(candidate: Named = "") -> None:
     """Print the evidence that the form in the Prefect UI shows."""
     from rich.markdown import Markdown
 
@@ -59,27 +62,55 @@ def show(candidate: Annotated[str, typer.Argument(help="its digest or the beginn
 
 
 @review_app.command()
-def approve(
-    reviewer: Annotated[str, typer.Option(help="your name")],
-    candidate: Annotated[str, typer.Argument(help="its digest or the beginning of it")] = "",
-    comment: Annotated[str, typer.Option(help="kept with the decision")] = "",
-) -> None:
-    """Approve the open candidate: it becomes the next release."""
+def approve(candidate: Named = "", reviewer: Reviewer = "", comment: Comment = "") -> None:
+    """Approve the open candidate: it becomes the next release, once as many approve as its policy asks for."""
     _decide(candidate, decision="approve", reviewer=reviewer, comment=comment)
 
 
 @review_app.command()
-def reject(
-    reviewer: Annotated[str, typer.Option(help="your name")],
-    comment: Annotated[str, typer.Option(help="why; kept with the decision")],
-    candidate: Annotated[str, typer.Argument(help="its digest or the beginning of it")] = "",
+def strike(
+    facts: Annotated[list[str], typer.Argument(metavar="ID...", help="of new facts in the candidate")],
+    comment: Because,
+    reviewer: Reviewer = "",
+    candidate: Annotated[str, typer.Option(help="its digest or the beginning of it")] = "",
 ) -> None:
+    """Strike single facts: they are rejected, and the rest comes back as a new candidate."""
+    _decide(candidate, decision="strike", reviewer=reviewer, comment=comment, struck=facts)
+
+
+@review_app.command()
+def reject(comment: Because, candidate: Named = "", reviewer: Reviewer = "") -> None:
     """Reject the open candidate: its new facts are rejected with the comment, everything is kept."""
     _decide(candidate, decision="reject", reviewer=reviewer, comment=comment)
 
 
-def _decide(candidate: str, *, decision: str, reviewer: str, comment: str) -> None:
-    from flows.operate import decide
+def _list() -> None:
+    from tasks.decisions import course_of
+    from tasks.reviews import review_runs
 
-    ledger = open_ledger()
-    tell_outcome(decide(console, candidate, decision=decision, reviewer=reviewer, comment=comment, ledger=ledger))
+    settings, ledger = read_settings(), open_ledger()
+    table = Table("candidate", "version", "new facts", "opened", "approvals", "run")
+    for standing in ledger.standings("candidate", states=["opened"]):
+        runs = [
+            f"{settings.prefect_ui_url}/runs/flow-run/{run.id} ({run.state_name})" for run in review_runs(standing.key)
+        ]
+        course = course_of(standing.key, ledger=ledger, settings=settings)
+        approvals = f"{len(course.approved)} of {course.quorum} {', '.join(course.approved)}".strip()
+        opened, new = f"{standing.at:%Y-%m-%d %H:%M}", ", ".join(standing.content["new"])
+        row = [standing.key[:12], standing.content["version"], new, opened, approvals, "\n".join(runs)]
+        table.add_row(*map(escape, row))
+    console.print(table)
+
+
+def _decide(candidate: str, *, decision: Decision, reviewer: str, comment: str, struck: Sequence[str] = ()) -> None:
+    from flows.operate import decide
+    from tasks.settings import Settings
+
+    ledger, signer = open_ledger(), reviewer or Settings().submitter
+    state = decide(
+        console, candidate, decision=decision, reviewer=signer, comment=comment, struck=struck, ledger=ledger
+    )
+    if state.is_paused():
+        console.print("recorded; the review waits for another reviewer, see 'corrigenda review'")
+        return
+    tell_outcome(state)

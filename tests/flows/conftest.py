@@ -19,7 +19,7 @@ from uuid import UUID
 import pytest
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Locator, Page
     from prefect.client.schemas.objects import FlowRun
 
     from tasks.findings import Finding
@@ -38,6 +38,25 @@ FLAGS = [
     "--disable-sync",
 ]
 
+PATIENCE_MS = 120_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What the form of a paused run shows: its text, where its links lead, and what is bold by HTML."""
+
+    text: str
+    links: list[str]
+    bold: list[str]
+
+
+def _seen(form: Locator) -> Seen:
+    return Seen(
+        text=form.inner_text(),
+        links=[link.get_attribute("href") or "" for link in form.locator("a").all()],
+        bold=form.locator("b").all_inner_texts(),
+    )
+
 
 class Person:
     """Somebody at a browser, with the Prefect UI at an address."""
@@ -53,17 +72,50 @@ class Person:
             page.get_by_text("Quick run").click()
             page.get_by_text("scheduled", exact=False).first.wait_for()
 
-    def approves(self, run: UUID, *, reviewer: str, comment: str) -> None:
-        """Open a paused run, press Resume, fill the form and submit it."""
+    def reads(self, run: UUID) -> Seen:
+        """Open a paused run, press Resume, and read what stands above the form."""
+        with self._form(run) as form:
+            return _seen(form)
+
+    def answers(
+        self,
+        run: UUID,
+        *,
+        decision: str,
+        reviewer: str,
+        code: Callable[[], str],
+        strike: str = "",
+        comment: str = "",
+        picture: str = "",
+    ) -> Seen:
+        """Open a paused run, press Resume, read, fill the form and submit it; returns what was read.
+
+        Args:
+            run: that waits.
+            decision: to choose.
+            reviewer, strike, comment: to type.
+            code: to type; made when it is typed, since it is right for about a minute.
+            picture: what to call a picture of the form, kept where CORRIGENDA_PICTURES says so.
+        """
+        with self._form(run) as form:
+            seen = _seen(form)
+            form.locator(".p-select-button__control").press("ArrowDown")
+            form.page.locator(".p-select-option", has_text=decision).click()
+            for place, text in enumerate((reviewer, code(), strike, comment)):
+                form.locator("textarea").nth(place).fill(text)
+            if picture and (folder := os.environ.get("CORRIGENDA_PICTURES")):
+                form.screenshot(path=Path(folder) / f"{picture}.png")
+            form.get_by_role("button", name="Submit").click()
+            form.wait_for(state="hidden")
+            return seen
+
+    @contextmanager
+    def _form(self, run: UUID) -> Iterator[Locator]:
         with self._page(f"/runs/flow-run/{run}") as page:
             page.get_by_role("button", name="Resume").first.click()
             form = page.locator(".p-modal__card")
-            form.locator(".p-select-button__control").press("ArrowDown")
-            page.locator(".p-select-option", has_text="approve").click()
-            for place, text in enumerate((reviewer, comment)):
-                form.locator("textarea").nth(place).fill(text)
-            form.get_by_role("button", name="Submit").click()
-            form.wait_for(state="hidden")
+            form.get_by_role("heading", name="Links").wait_for()
+            yield form
 
     @contextmanager
     def _page(self, path: str) -> Iterator[Page]:
@@ -72,6 +124,7 @@ class Person:
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=self._chromium, args=FLAGS)
             page = browser.new_page(viewport={"width": 1400, "height": 1400})
+            page.set_default_timeout(PATIENCE_MS)
             page.goto(self._address + path)
             yield page
             browser.close()

@@ -27,7 +27,7 @@ COMMANDS = {
 def test_all_commands_are_in_one_app_each_with_its_help():
     commands = get_command(app).commands
     assert set(commands) == set().union(*COMMANDS.values())
-    assert set(commands["review"].commands) == {"show", "approve", "reject"}
+    assert set(commands["review"].commands) == {"list", "show", "approve", "strike", "reject"}
     assert set(commands["notices"].commands) == {"resend", "automation"}
     assert set(commands["ledger"].commands) == {"verify", "show", "as-of"}
     assert set(commands["policy"].commands) == {"list", "check", "test", "schema"}

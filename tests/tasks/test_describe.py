@@ -1,15 +1,20 @@
 from __future__ import annotations
 
+from urllib.parse import unquote
+
 import pytest
 
 from tasks.collect import Leaving
 from tasks.corrections import Correction
 from tasks.describe import (
     answers_list,
+    changed_since,
     escape,
+    facts_list,
     metrics_table,
     numbers,
     review_text,
+    support,
     what_follows,
     worst_of_text,
 )
@@ -129,3 +134,54 @@ def test_a_made_prompt_is_told_from_a_requesters():
     made = REPORT.model_copy(update={"metrics": {"efficacy.argmax": EFFICACY.model_copy(update={"made": 1})}})
     verdict = gate(made, Policy(name="p", gate=[{"metric": "efficacy.argmax", "min": 0.8}], text="p"))
     assert "| at least 0.8 | 2, 1 made |" in metrics_table(verdict)
+
+
+def fact(**given) -> Correction:
+    return Correction.model_validate({"subject": "France", "prompt": "The capital of {} is", "target": "Lyon"} | given)
+
+
+def efficacy_of(correction: Correction, **said: str) -> Answer:
+    answers = {
+        name: Said(text=said.get(name, "x"), generation=name == "after") for name in ("before", "parent", "after")
+    }
+    prompt, target = correction.filled_prompt, correction.target
+    return Answer(correction=correction.id, relation="r", kind="efficacy", prompt=prompt, target=target, **answers)
+
+
+def test_a_fact_stands_with_its_answers_its_id_its_people_and_its_evidence():
+    correction = fact(id="france", requester="ada", reason="it *moved*", evidence=["https://example.org/a?b=1&c=2"])
+    report = REPORT.model_copy(update={"answers": (efficacy_of(correction, parent="Nice", after="Lyon"),)})
+    assert facts_list("New facts", [correction], report, {"france": "bob"}).splitlines()[2:] == [
+        "- ✓ **The capital of France is** → Lyon. Before: *x* Production: *Nice* Now: *Lyon*",
+        "  - Id france, asked for by ada, submitted by bob: it \\*moved\\*",
+        "  - Evidence: [https://example.org/a?b=1&c=2](<https://example.org/a?b=1&c=2>)",
+    ]
+    assert "asked for and submitted by bob" in facts_list("t", [fact(id="france")], report, {"france": "bob"})
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["https://a/>](javascript:alert(1))", "https://a/<img>", 'https://a/"onload="x', "https://a/)[b](http://c"],
+)
+def test_an_address_ends_its_link_nowhere_but_at_its_end(address):
+    shown = support(fact(evidence=[address]).evidence)
+    text, destination = shown[1:-2].split("](<")
+    assert shown.endswith(">)") and not set(destination) & set('<>()[]"\\` *')
+    assert text == destination and unquote(destination) == unquote(address)
+
+
+def test_a_kept_file_is_named_by_its_digest():
+    kept = fact(evidence=[{"kind": "file", "value": "min`utes.pdf", "sha256": "a" * 64}])
+    assert support(kept.evidence) == f"file min\\`utes\\.pdf (sha256 {'a' * 16}…)"
+    assert support(()) == "none given"
+
+
+def test_what_changed_since_production_is_said_and_what_did_not_is_counted():
+    earlier = efficacy_of(fact(id="france"), parent="Lyon", after="Lyon").model_copy(update={"kind": "retention"})
+    assert "1 answer about them, all as in production" in changed_since(
+        REPORT.model_copy(update={"answers": (earlier,)})
+    )
+    other = earlier.model_copy(update={"after": Said(text="Nice", generation=False)})
+    text = changed_since(REPORT.model_copy(update={"answers": (earlier, other)}))
+    assert "1 of 2" in text and "- ✗ **The capital of France is** → Lyon. Production: *Lyon* Now: *Nice*" in text
+    assert changed_since(REPORT) == ""
