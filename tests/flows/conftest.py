@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import pytest
+from pyotp import TOTP
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
@@ -172,6 +173,7 @@ class World:
     """A ledger, a registered model and the tiny base, in which a test runs the flows and kills them."""
 
     settings: Settings
+    trusted: Any
     ledger: Ledger
     store: Store
     editor: Store
@@ -245,17 +247,23 @@ class World:
         run = self.review_of(candidate)
         if run.state.is_paused():
             assert candidate not in self.answered, "somebody is asked twice"
-            answer(run.id, {"decision": "approve", "reviewer": "grace", "comment": "fine"})
+            answer(run.id, {"decision": "approve", **self.somebody(), "strike": "", "comment": "fine"})
             self.answered.add(candidate)
             return None
         return self.run("review", run=str(run.id), call=call, nth=nth, seconds=seconds)
+
+    def somebody(self) -> dict[str, str]:
+        """A reviewer who has not decided yet, and their code, which no other decision has used."""
+        name = f"grace {len(self.answered)}"
+        self.trusted.enrol(name, "reviewer")
+        return {"reviewer": name, "code": TOTP(self.trusted.secrets[name]).now()}
 
     def decide(self, candidate: str) -> None:
         """Let a candidate's review go its way to the end."""
         while self.ledger.standing("candidate", candidate).state == "opened":
             ended = self.step(candidate)
             assert ended is None or not ended.failed
-        assert [event["actor"] for event in self.ledger.history("candidate", candidate)].count("grace") == 1
+        assert [event["kind"] for event in self.ledger.history("candidate", candidate)].count("approved") == 1
 
     def again(self, candidate: str) -> str:
         """Open a candidate of the same objects on the newest release, with a review."""
@@ -298,6 +306,7 @@ def world(trusted, tiny_platform, no_promoter, take_away, driver, tmp_path) -> W
 
     return World(
         settings=settings,
+        trusted=trusted,
         ledger=ledger,
         store=Store(settings),
         editor=Store(tiny_platform),

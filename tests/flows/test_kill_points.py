@@ -33,6 +33,7 @@ BEFORE_THE_ANSWER = [
 ]
 AFTER_IT = [
     ("prefect flow_runs set_state", 1),
+    ("ledger accepted used approve", 1),
     ("ledger release", 1),
     ("store releases", 1),
     ("mlflow registered-models alias", 1),
