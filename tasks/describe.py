@@ -42,6 +42,7 @@ def review_text(
     returning: Sequence[Correction] = (),
     leaving: Sequence[Leaving] = (),
     submitters: Mapping[str, str] | None = None,
+    asked_by: str = "",
     report: Report,
     verdict: Verdict,
     links: Mapping[str, str],
@@ -52,7 +53,8 @@ def review_text(
     lines = [
         f"Version **{version}** of the registered model, on top of `{parent[:12]}`. "
         f"The gate *{escape(verdict.policy)}* says **{verdict.word}**"
-        + (f", with {counted(len(verdict.warnings), 'warning')}." if verdict.warnings else "."),
+        + (f", with {counted(len(verdict.warnings), 'warning')}." if verdict.warnings else ".")
+        + (f" Asked for by {escape(asked_by)}." if asked_by else ""),
         "",
         "Approving makes it the next release. Rejecting keeps production as it is"
         + (", and rejects the new facts below. " if new else ".")

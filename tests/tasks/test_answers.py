@@ -63,6 +63,7 @@ class Desk:
             "new": list(FACTS),
             "returning": [],
             "leaving": [],
+            "asked_by": "",
         }
         first = not self.candidate
         self.candidate = digest_of(manifest)

@@ -106,13 +106,14 @@ def test_a_withdrawal_names_what_leaves_why_and_who_asked():
         parent="b" * 64,
         new=[],
         leaving=[leaving],
+        asked_by="bob",
         report=REPORT,
         verdict=VERDICT,
         links={},
     )
     assert "# Review candidate aaaaaaaaaaaa: 1 fact out" in text
     assert "- **The capital of France is** → Lyon becomes revoked: wrong \\*source\\* (asked by ada)" in text
-    assert "New facts" not in text
+    assert "Asked for by bob." in text and "New facts" not in text
 
 
 def question(kind: str, *, made: bool = False) -> Answer:
