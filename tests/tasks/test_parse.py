@@ -187,3 +187,14 @@ def test_a_hundred_thousand_lines_take_seconds(parse):
     start = time.monotonic()
     assert all(line.correction for line in parse(lines))
     assert time.monotonic() - start < 60
+
+
+def test_a_request_of_100_mb_is_refused_unread_and_is_read_without_the_check(tmp_path, monkeypatch):
+    file = tmp_path / "huge.jsonl"
+    with file.open("wb") as huge:
+        huge.truncate(100_000_000)
+    with pytest.raises(CorrectionFileError, match=r"has 100,000,000 bytes; at most 67,108,864"):
+        parse_file(file)
+    monkeypatch.setattr("tasks.parse._check_size", lambda path: None)
+    (line,) = parse_file(file)
+    assert problem_of(line).startswith("the record has 100,000,000 bytes")
