@@ -2,7 +2,8 @@
 
 `mlflow server` is two processes, each of which imports all of MLflow: one serves, the other waits for it. This one
 serves alone, so it starts in half the time and takes half the memory. The names of MLflow's internal variables are
-taken from MLflow itself: should they change, this fails to start rather than keep its data elsewhere.
+taken from MLflow itself: should they change, this fails to start rather than keep its data elsewhere. The database's
+address comes in the environment: it holds a password, and everybody on a machine can read the options of a process.
 """
 
 from __future__ import annotations
@@ -14,17 +15,18 @@ import uvicorn
 from fastapi import FastAPI
 
 ARTIFACT_ROOT = "mlflow-artifacts:/"
+STORE = "CORRIGENDA_MLFLOW_STORE"
+"""The variable that holds the database's address, in SQLAlchemy's form."""
 
 
 def main() -> None:
     """Serve the registry of a database and an artifact folder until a signal ends it."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--store", required=True, help="the database, in SQLAlchemy's form")
+    parser = argparse.ArgumentParser(description=__doc__, epilog=f"{STORE}: the database, in SQLAlchemy's form")
     parser.add_argument("--artifacts", required=True, help="the folder of artifacts, such as s3://bucket")
     parser.add_argument("--host", required=True)
     parser.add_argument("--port", required=True, type=int)
     options = parser.parse_args()
-    app = create_app(options.store, artifacts=options.artifacts)
+    app = create_app(os.environ[STORE], artifacts=options.artifacts)
     uvicorn.run(app, host=options.host, port=options.port, access_log=False)
 
 

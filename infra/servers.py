@@ -57,9 +57,9 @@ def mlflow_server(layout: Layout) -> Part:
         **QUIET,
         "MLFLOW_S3_ENDPOINT_URL": layout.s3_endpoint,
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "CORRIGENDA_MLFLOW_STORE": layout.owner_url("mlflow"),
     }
-    stores = [f"--store={layout.owner_url('mlflow')}", f"--artifacts=s3://{MLFLOW_BUCKET}"]
-    listen = [f"--host={HOST}", f"--port={port}"]
+    options = [f"--artifacts=s3://{MLFLOW_BUCKET}", f"--host={HOST}", f"--port={port}"]
     return Part(
         title="MLflow server",
         address=layout.mlflow_url,
@@ -67,7 +67,7 @@ def mlflow_server(layout: Layout) -> Part:
         needs=("postgres", "s3"),
         program=Program(
             name="mlflow",
-            command=[sys.executable, "-P", "-m", "infra.mlflow_app", *stores, *listen],
+            command=[sys.executable, "-P", "-m", "infra.mlflow_app", *options],
             environment={**clean_environment(), **environment},
             folder=home,
         ),

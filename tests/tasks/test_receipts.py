@@ -293,7 +293,8 @@ def test_a_row_without_receipts_is_not_published_and_is_without_the_check(desk, 
         promote(release, settings=trusted.promoter, ledger=desk.ledger)
     assert desk.store.record(f"releases/{candidate}.json") is None
     monkeypatch.setattr(tasks.promote, "approvals_of", lambda *args, **kwargs: {})
-    monkeypatch.setattr(tasks.promote, "point_alias", lambda *args, **kwargs: "1")
+    monkeypatch.setattr(tasks.promote, "point_alias", lambda *args, **kwargs: None)
+    monkeypatch.setattr(tasks.promote, "version_of", lambda *args: "1")
     promote(release, settings=trusted.promoter, ledger=desk.ledger)
     assert desk.store.record(f"releases/{candidate}.json")
 
@@ -301,7 +302,8 @@ def test_a_row_without_receipts_is_not_published_and_is_without_the_check(desk, 
 def test_a_release_is_published_with_its_receipts_even_when_its_reviewer_has_left(
     desk, trusted, candidate, monkeypatch
 ):
-    monkeypatch.setattr(tasks.promote, "point_alias", lambda *args, **kwargs: "1")
+    monkeypatch.setattr(tasks.promote, "point_alias", lambda *args, **kwargs: None)
+    monkeypatch.setattr(tasks.promote, "version_of", lambda *args: "1")
     release = trusted.approve(candidate)
     revoke_identity("grace", by="ada", reason="left", ledger=desk.ledger, settings=trusted.promoter)
     promote(release, settings=trusted.promoter, ledger=desk.ledger)
