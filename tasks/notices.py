@@ -17,6 +17,7 @@ from typing import Any, Literal
 from uuid import UUID, uuid5
 
 from prefect.events import emit_event
+from prefect.settings import PREFECT_API_URL
 
 from editors.digests import canonical_json
 from tasks.errors import CorrigendaError, IllegalTransitionError, NoticeError
@@ -115,6 +116,8 @@ def _name(kind: str, candidate: str, text: str, ledger: Ledger) -> UUID:
 
 def _emit(notice: Mapping[str, Any]) -> None:
     """Hand an event to Prefect's client, which sends it from a thread of its own."""
+    if not PREFECT_API_URL.value():  # the client would start a server of its own, on SQLite
+        return
     candidate = notice["candidate"]
     resource = {
         "prefect.resource.id": f"corrigenda.candidate.{candidate}" if candidate else "corrigenda.ledger",

@@ -117,7 +117,7 @@ def test_a_key_that_others_may_read_is_refused(tmp_path):
         load_key(tmp_path / "key.pem")
 
 
-@pytest.mark.parametrize("pem", ["", "secret", pem_of(new_key())[:60]])
+@pytest.mark.parametrize("pem", ["", "secret", pem_of(new_key())[:60]], ids=["empty", "word", "cut"])
 def test_what_is_no_key_is_named_by_its_place_and_not_shown(pem):
     with pytest.raises(KeyFileError, match="CORRIGENDA_SIGNING_KEY") as found:
         key_of(pem, place="CORRIGENDA_SIGNING_KEY")
