@@ -45,6 +45,13 @@ class Decision(RunInput):
 @flow(name="review", persist_result=True, result_serializer="json")
 def review(candidate: str) -> str:
     """Show a candidate's evidence, ask until a decision counts, and carry it out."""
+    outcome = _decide(candidate)
+    get_run_logger().info(outcome)
+    return outcome
+
+
+def _decide(candidate: str) -> str:
+    """Ask until a decision counts, and carry it out."""
     evidence = again = ""
     for attempt in count(1):
         standing = _standing(candidate)
@@ -72,8 +79,6 @@ def _ask(attempt: int, description: str) -> Form | None:
 
 def _carry_out(candidate: str, course: Course) -> str:
     """Let a decision take effect."""
-    logger = get_run_logger()
-    logger.info("%s by %s", course.decision, course.reviewer)
     if course.decision == "reject":
         reject_task(candidate, course.reviewer, course.comment)
         return f"rejected by {course.reviewer}"
@@ -83,7 +88,7 @@ def _carry_out(candidate: str, course: Course) -> str:
     try:
         version = promote_task(candidate)
     except StaleParentError as error:
-        logger.warning("not promoted: %s", error)
+        get_run_logger().warning("not promoted: %s", error)
         close_stale_task(candidate, str(error))
         return _finish(_standing(candidate))
     return f"approved by {course.reviewer}: version {version} is champion"
