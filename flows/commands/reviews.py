@@ -103,14 +103,15 @@ def _list() -> None:
 
 
 def _decide(candidate: str, *, decision: Decision, reviewer: str, comment: str, struck: Sequence[str] = ()) -> None:
-    from flows.operate import decide
+    from flows.operate import decide, open_candidate_named
     from tasks.settings import Settings
 
     ledger, signer = open_ledger(), reviewer or Settings().submitter
-    state = decide(
-        console, candidate, decision=decision, reviewer=signer, comment=comment, struck=struck, ledger=ledger
-    )
+    digest = open_candidate_named(candidate, ledger)
+    state = decide(console, digest, decision=decision, reviewer=signer, comment=comment, struck=struck, ledger=ledger)
     if state.is_paused():
         console.print("recorded; the review waits for another reviewer, see 'corrigenda review'")
-        return
-    tell_outcome(state)
+    elif state.is_completed():
+        console.print(f"candidate {digest[:12]} is {ledger.standing('candidate', digest).state}", highlight=False)
+    else:
+        tell_outcome(state)

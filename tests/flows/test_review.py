@@ -265,10 +265,9 @@ def test_two_reviewers_approve_from_a_terminal_where_the_policy_asks_for_two(hou
     assert "1 of 2 grace" in invoke("review", "list")
     run = house.paused(candidate)
     wait_until(lambda: "1 of 2 approvals:** grace" in house.description(run))
-    assert "approved by linus" in invoke("review", "approve", "--reviewer", "linus")
+    assert "is promoted" in invoke("review", "approve", "--reviewer", "linus")
     assert house.ledger.head().candidate == candidate
     assert house.ledger.standing("candidate", candidate).state == "promoted"
-    assert house.judged()[-2:] == ["accepted", "accepted"]
 
 
 def test_who_asked_for_a_fact_does_not_approve_it_from_a_terminal_either(house):
@@ -305,7 +304,7 @@ def test_a_candidate_on_an_old_parent_is_not_slipped_in_but_solved_again_on_the_
     again = [Event(entity="correction", key="kenya", kind=kind, actor="test") for kind in ("queued", "in candidate")]
     reopened = Event(entity="candidate", key=old, kind="opened", actor="test", data=standing.content)
     house.ledger.append([*again, reopened])
-    assert "stale; what is queued again is solved" in invoke("review", "approve", "--reviewer", "grace")
+    assert "is stale" in invoke("review", "approve", "--reviewer", "grace")
     assert house.ledger.standing("candidate", old).state == "stale"
     assert house.ledger.head() == head
     wait_until(lambda: the_open_candidate(house.ledger) is not None)
