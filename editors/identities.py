@@ -21,8 +21,8 @@ from editors.errors import ForgedError, RoleError, UnclearNameError
 
 CERTIFICATE = "urn:corrigenda:certificate:v1"
 LONGEST_NAME = 100
-PUNCTUATION = " .'’-_,"
-TOGETHER = {"HIRAGANA": "CJK", "KATAKANA": "CJK"}
+PUNCTUATION = " .'’-_,@+\\"
+TOGETHER = {"HIRAGANA": "CJK", "KATAKANA": "CJK", "KATAKANA-HIRAGANA": "CJK"}
 """Scripts that one name may mix."""
 LOOKALIKES = str.maketrans(
     "авсԁеһіјкӏмнорԛгѕтуԝхѵ" + "αβεηικνορτυχ",

@@ -25,7 +25,7 @@ from tasks.corrections import Correction
 from tasks.errors import CorrigendaError
 from tasks.evidence import links
 from tasks.ledger import Ledger
-from tasks.people import enrol, identities
+from tasks.people import enrol, identities, revoke_identity
 from tasks.reviews import paused_run, review_runs
 from tasks.roots import root_key
 from tasks.settings import Settings
@@ -69,6 +69,7 @@ def run_demo(console: Console, *, corrections: Path | None, wait_for_person: boo
     if not state.is_completed():
         raise CorrigendaError(f"the review ended as {state.name}: {state.message}")
     console.print(f"  approved by {REVIEWER}")
+    _dismiss_reviewer(console, settings, ledger)
     _answers(console, settings, ledger)
 
 
@@ -105,6 +106,12 @@ def _enrol_reviewer(console: Console, settings: Settings, ledger: Ledger) -> Non
     console.print(f"  {REVIEWER} is enrolled as reviewer by {escape(settings.submitter)}")
 
 
+def _dismiss_reviewer(console: Console, settings: Settings, ledger: Ledger) -> None:
+    """Leave no second pair of eyes behind whose key lies beside the submitter's."""
+    revoke_identity(REVIEWER, by=settings.submitter, reason="the demo is over", ledger=ledger, settings=settings)
+    console.print(f"  {REVIEWER} is no reviewer any more")
+
+
 def _hand_over(console: Console, settings: Settings, ledger: Ledger) -> None:
     """Stop where a person decides."""
     candidate = the_open_candidate(ledger)
@@ -113,7 +120,8 @@ def _hand_over(console: Console, settings: Settings, ledger: Ledger) -> None:
     console.print(
         f"\nIt is your turn: open [link]{settings.prefect_ui_url}/runs/flow-run/{run.id}[/link], press Resume,"
     )
-    console.print("and decide; or 'corrigenda review approve'. Then 'corrigenda ask \"…\"' shows what became of it.")
+    console.print("and decide; or 'corrigenda review approve --reviewer NAME'. Then 'corrigenda ask \"…\"' shows")
+    console.print("what became of it.")
     console.print("A reviewer is enrolled by 'corrigenda people add NAME --role reviewer', which shows a code for an")
     console.print("authenticator app, and is somebody else than who submitted.")
 

@@ -7,6 +7,7 @@ review service's keys are carried to the promoter, and the fingerprint to everyb
 from __future__ import annotations
 
 import os
+import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -27,10 +28,13 @@ def found_trust(*, report: Callable[[str], None]) -> str:
     fingerprint = make_root(folder)
     with acting_as("promoter") as promoter:
         keys: Mapping[str, str] = {}
-        if not promoter.signing_key.get_secret_value():
+        kept = folder / "promoter.toml"
+        if not promoter.signing_key.get_secret_value() and kept.is_file():
+            keys = tomllib.loads(kept.read_text(encoding="utf-8"))
+        elif not promoter.signing_key.get_secret_value():
             keys = service_keys()
-            _keep(keys, folder / "promoter.toml")
-            report(f"the review service's keys are in {folder / 'promoter.toml'}: set them where the promoter runs")
+            _keep(keys, kept)
+            report(f"the review service's keys are in {kept}: set them where the promoter runs")
         settings = Settings.model_validate({**keys, "root_fingerprint": fingerprint})
     enrol_all_first(Ledger(settings.database_url), settings, report=report)
     return fingerprint

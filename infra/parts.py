@@ -11,8 +11,17 @@ from pathlib import Path
 from infra.layout import HOST
 from infra.processes import Program
 
-# What would lead a part to another server, account or project than the stack's.
-FOREIGN_PREFIXES = ("AWS_", "MLFLOW_", "PREFECT_", "CORRIGENDA_S3_", "PG")
+# What would lead a part to another server, account or project than the stack's, or give it another part's secrets.
+FOREIGN_PREFIXES = (
+    "AWS_",
+    "MLFLOW_",
+    "PREFECT_",
+    "CORRIGENDA_DATABASE_",
+    "CORRIGENDA_S3_",
+    "CORRIGENDA_SEALING_",
+    "CORRIGENDA_SIGNING_",
+    "PG",
+)
 ASK_SECONDS = 2.0
 
 

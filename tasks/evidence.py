@@ -34,7 +34,7 @@ def evidence(candidate: str, *, settings: Settings, store: Store, ledger: Ledger
         new=[c for c in facts if c.id in manifest["new"]],
         returning=[c for c in facts if c.id in manifest["returning"]],
         leaving=[Leaving.model_validate(each | {"correction": left[each["id"]]}) for each in manifest["leaving"]],
-        asked_by=manifest["asked_by"],
+        asked_by=manifest.get("asked_by", ""),
         submitters={c.id: submitter_of(c.id, ledger) for c in facts if c.id in manifest["new"]},
         report=report,
         verdict=Verdict.model_validate(stored["verdict"]),

@@ -78,7 +78,7 @@ def enrol(
     Raises:
         IdentityError: the name is taken; or who asks is no administrator, or is to be enrolled.
         UnclearNameError: the name can be taken for another one.
-        KeyFileError: there is a key of that name, which stays.
+        KeyFileError: their key can't be written.
     """
     check_name(name)
     known = identities(ledger, settings)
@@ -102,6 +102,8 @@ def enrol(
     )
     asked = _signed("enrol", identity.key, by=by, known=known, settings=settings)
     file = key_folder_file(name, settings)
+    if file.exists():  # of somebody who was revoked, or whose enrolment was not recorded
+        file.rename(file.with_suffix(f".until-{datetime.now(UTC):%Y%m%dT%H%M%S%f}.pem"))
     save_key(key, file)
     try:
         _record(identity, root, ledger, asked=asked)
@@ -151,13 +153,17 @@ def revoke_identity(name: str, *, by: str, reason: str, ledger: Ledger, settings
     """End what somebody may do; what they decided and what nobody has carried out yet counts no more.
 
     Raises:
-        IdentityError: they are not enrolled, or who asks is not, or has no key here.
+        IdentityError: they are not enrolled, or the last administrator; or who asks is not, or has no key here.
         RoleError: who asks is no administrator.
     """
     known = identities(ledger, settings)
     if normalised(name) not in known:
         raise IdentityError(f"{name!r} is not enrolled; see 'corrigenda people list'")
     key = normalised(name)
+    if [each.key for each in known.values() if "administrator" in each.roles] == [key]:
+        raise IdentityError(
+            f"{name!r} is the last administrator; enrol another one before, or nobody could enrol anybody"
+        )
     data = _signed("revoke", key, by=by, known=known, settings=settings)
     ledger.append([Event(entity="identity", key=key, kind="revoked", actor=by, reason=reason, data=data)])
 
@@ -225,7 +231,10 @@ def _check_enrolment(name: str, *, by: str, known: Mapping[str, Identity]) -> No
     if key in RESERVED:
         raise IdentityError(f"{name!r} is what the ledger calls a part of the platform; choose another name")
     if key in known:
-        raise IdentityError(f"{name!r} is enrolled already, as {known[key].name!r}; revoke that first")
+        raise IdentityError(
+            f"{name!r} is enrolled already, as {known[key].name!r}; another administrator changes what "
+            "they may do by revoking and enrolling them again, and whoever reviews is somebody else than who submits"
+        )
     if normalised(by) == key:
         raise IdentityError(f"{by} can't enrol themselves; another administrator does it")
     if by == ROOT and any("administrator" in each.roles for each in known.values()):

@@ -128,6 +128,7 @@ def release_record(release: Release, store: Store, ledger: Ledger) -> dict[str, 
     """The release as consumers see it; made of the ledger's own words, so it is the same each time."""
     manifest = store.manifest(release.candidate)
     approval = next(e for e in ledger.history("candidate", release.candidate) if e["kind"] == "approved")
+    signed = {"receipts": approval["data"]["receipts"]} if "receipts" in approval["data"] else {}  # the first had none
     return {
         "format": manifest["format"],
         "position": release.position,
@@ -137,7 +138,7 @@ def release_record(release: Release, store: Store, ledger: Ledger) -> dict[str, 
         "objects": {name: store.stat(manifest[name]).record() for name in EVIDENCE},
         "reviewer": approval["actor"],
         "comment": approval["reason"],
-        "receipts": approval["data"]["receipts"],
+        **signed,
         "approved": approval["at"].isoformat(),
         "ledger": {"sequence": approval["seq"], "digest": approval["digest"]},
     }

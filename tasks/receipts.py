@@ -128,7 +128,7 @@ def took_part(manifest: Mapping[str, Any], ledger: Ledger, *, at: datetime | Non
     """Normalised names of those who submitted, requested or withdrew what a candidate changes."""
     leaving = manifest["leaving"]
     keys = [*manifest["new"], *manifest["returning"], *(each["id"] for each in leaving)]
-    names = [manifest["asked_by"], *(each["asked_by"] for each in leaving)]
+    names = [manifest.get("asked_by", ""), *(each["asked_by"] for each in leaving)]
     for key in keys:
         names += _behind(event for event in ledger.history("correction", key) if at is None or event["at"] <= at)
     return frozenset(normalised(name) for name in names if name)

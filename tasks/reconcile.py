@@ -109,7 +109,7 @@ def _promotion(release: Release, where: str, world: World) -> Iterator[Finding]:
     if kept is not None and kept != told:
         way_out = "consumers hold it against the objects; find out who holds the promoter's credentials"
         yield _left(f"{world.store.place(record_key(release))} is not what the ledger tells", where, way_out)
-    elif kept is None or not ended or any(world.flaw(receipt) for receipt in told["receipts"]):
+    elif kept is None or not ended or any(world.flaw(each) for each in told.get("receipts", ())):
         try:
             promote(release, settings=world.settings, ledger=world.ledger)
         except UntrustedError as error:

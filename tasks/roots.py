@@ -21,12 +21,15 @@ def make_root(folder: Path) -> str:
     """Make a root's key unless the folder has one; returns its fingerprint.
 
     Raises:
-        KeyFileError: a private key lies there without its public file.
+        KeyFileError: a private key lies there that can't be read.
     """
     if pinned_root(folder):
         return pinned_root(folder)
-    key = new_key()
-    save_key(key, folder / PRIVATE)
+    if (folder / PRIVATE).is_file():  # whoever made it was stopped before its public file
+        key = load_key(folder / PRIVATE)
+    else:
+        key = new_key()
+        save_key(key, folder / PRIVATE)
     (folder / PUBLIC).write_text(public_key(key) + "\n", encoding="ascii")
     return pinned_root(folder)
 

@@ -23,6 +23,7 @@ def close_stale(candidate: str, *, reason: str, ledger: Ledger) -> None:
     """Close a candidate as stale, and queue its new facts; done again, it changes nothing."""
     standing = ledger.standing("candidate", candidate)
     if standing.state == "stale":
+        tell("stale", candidate=candidate, text=reason, ledger=ledger)  # whoever closed it may have died before
         return
     closed = Event(entity="candidate", key=candidate, kind="stale", actor=ACTOR, reason=reason)
     back = f"candidate {candidate[:12]} was stale"

@@ -124,7 +124,8 @@ def _enter(
     if problems:
         return _refuse(parsed, problems, path, submitter=submitter, known=known, seen=seen)
     earlier = known.get(correction.id)
-    if earlier and earlier.content and _same(earlier, correction) and earlier.state != "refused":
+    signed_again = earlier is not None and "submission" not in earlier.content and earlier.state in AGAIN
+    if earlier and earlier.content and _same(earlier, correction) and earlier.state != "refused" and not signed_again:
         fate: Fate = "submitted" if earlier.state == "submitted" else "unchanged"  # an intake may have died
         return Line(number=parsed.number, key=correction.id, fate=fate, reasons=(earlier.state,)), None
     data = {"correction": correction.model_dump(mode="json"), "file": path.name, "line": parsed.number}

@@ -73,7 +73,20 @@ def test_other_names_are_other_names():
     assert len({normalised(name) for name in ("grace", "grade", "Ada", "Eda", "田中", "Иван", "Олег")}) == 7
 
 
-@pytest.mark.parametrize("name", ["Grace Hopper", "José Ñandú", "O’Neill-Smith, J.", "Иван", "田中さん", "Ada2"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Grace Hopper",
+        "José Ñandú",
+        "O’Neill-Smith, J.",
+        "Иван",
+        "田中さん",
+        "サトー",
+        "Ada2",
+        "ada@corp.example",
+        "CORP\\ada",
+    ],
+)
 def test_a_plain_name_of_one_script_is_taken(name):
     check_name(name)
 

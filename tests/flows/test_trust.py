@@ -95,7 +95,11 @@ def test_a_promoter_elsewhere_gets_its_keys_in_a_file(stack, ledger_url, tmp_pat
     monkeypatch.setenv("CORRIGENDA_DATABASE_URL", ledger_url)
     Ledger(ledger_url).migrate()
     assert "promoter.toml" in told("trust", "init")
-    assert (tmp_path / "trust" / "promoter.toml").stat().st_mode & 0o777 == 0o600
+    file = tmp_path / "trust" / "promoter.toml"
+    assert file.stat().st_mode & 0o777 == 0o600
+    kept = file.read_text()
+    told("trust", "init")
+    assert file.read_text() == kept
 
 
 def test_the_local_stack_enrols_its_review_service_and_whoever_started_it(stack):

@@ -10,7 +10,7 @@ import pytest
 
 import tasks.people
 from editors.envelopes import load_key, new_key, public_key
-from editors.errors import KeyFileError, RoleError, UnclearNameError
+from editors.errors import RoleError, UnclearNameError
 from editors.identities import Identity, certify
 from tasks.errors import IdentityError
 from tasks.lifecycle import Event
@@ -73,10 +73,24 @@ def test_an_enrolment_that_may_not_be_is_refused_and_leaves_no_key(trusted, ledg
     assert kept == ["ada.pem", "grace.pem"]
 
 
-def test_nobody_is_enrolled_over_a_key_that_lies_there(trusted):
-    (trusted.promoter.trust_folder / "people" / "henry.pem").write_text("kept")
-    with pytest.raises(KeyFileError, match="never overwritten"):
-        trusted.enrol("Henry", "reviewer")
+def test_a_key_that_lies_there_is_put_aside_and_kept(trusted):
+    folder = trusted.promoter.trust_folder / "people"
+    (folder / "henry.pem").write_text("kept")
+    trusted.enrol("Henry", "reviewer")
+    (aside,) = folder.glob("henry.until-*.pem")
+    assert aside.read_text() == "kept"
+    assert load_key(folder / "henry.pem")
+
+
+def test_who_is_revoked_can_be_enrolled_again_and_the_last_administrator_cannot_be_revoked(trusted, ledger):
+    revoke_identity("grace", by="ada", reason="lost her phone", ledger=ledger, settings=trusted.promoter)
+    trusted.enrol("grace", "reviewer")
+    assert "grace" in identities(ledger, trusted.promoter)
+    with pytest.raises(IdentityError, match="'ada' is the last administrator"):
+        revoke_identity("ada", by="ada", reason="leaves", ledger=ledger, settings=trusted.promoter)
+    trusted.enrol("Barbara", "administrator")
+    revoke_identity("ada", by="Barbara", reason="leaves", ledger=ledger, settings=trusted.promoter)
+    assert "ada" not in identities(ledger, trusted.promoter)
 
 
 def test_the_revoked_are_not_enrolled_any_more_and_were_at_the_time(trusted, ledger):

@@ -15,7 +15,7 @@ from tasks.findings import Finding
 from tasks.housekeeping import keep_house
 from tasks.ledger import Ledger
 from tasks.lifecycle import Event
-from tasks.promote import promote
+from tasks.promote import point_aliases, promote, record_key, release_record
 from tasks.reconcile import reconcile
 from tasks.register import aliased, registry
 from tasks.reviews import review_runs, start_review
@@ -97,6 +97,16 @@ def test_a_release_that_no_receipts_stand_behind_is_not_published(platform, open
     (found,) = platform.reconcile()
     assert found.outcome == "left" and "no receipts stand behind it" in found.what
     assert aliased(platform.settings) == {} and platform.store.record(f"releases/{candidate}.json") is None
+
+
+def test_a_release_from_before_there_were_receipts_is_left_in_peace(platform, open_made):
+    candidate = open_made()
+    approved = Event(entity="candidate", key=candidate, kind="approved", actor="grace")
+    release = platform.ledger.release(candidate, parent="base", new=[approved])
+    platform.store.put_record(record_key(release), release_record(release, platform.store, platform.ledger))
+    point_aliases(release, settings=platform.settings, ledger=platform.ledger)
+    platform.ledger.append([Event(entity="candidate", key=candidate, kind="promoted", actor="corrigenda")])
+    assert platform.reconcile() == []
 
 
 def test_a_promotion_that_a_later_one_overtook_gets_its_record_and_leaves_the_alias(platform, open_made):
