@@ -160,11 +160,11 @@ def revoke_identity(name: str, *, by: str, reason: str, ledger: Ledger, settings
     if normalised(name) not in known:
         raise IdentityError(f"{name!r} is not enrolled; see 'corrigenda people list'")
     key = normalised(name)
+    data = _signed("revoke", key, by=by, known=known, settings=settings)
     if [each.key for each in known.values() if "administrator" in each.roles] == [key]:
         raise IdentityError(
             f"{name!r} is the last administrator; enrol another one before, or nobody could enrol anybody"
         )
-    data = _signed("revoke", key, by=by, known=known, settings=settings)
     ledger.append([Event(entity="identity", key=key, kind="revoked", actor=by, reason=reason, data=data)])
 
 
