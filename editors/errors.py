@@ -162,7 +162,7 @@ class FourEyesError(UntrustedError):
 
 
 class ElsewhereError(UntrustedError):
-    """A receipt is about another candidate, report, policy or parent."""
+    """A receipt is about another candidate, report, policy or parent, or from before the candidate was opened."""
 
 
 class ExpiredReceiptError(UntrustedError):

@@ -97,12 +97,15 @@ def receipt_of(envelope: Mapping[str, Any], identities: Mapping[str, Identity]) 
     return receipt
 
 
-def check_receipt(receipt: Receipt, *, bound_to: Mapping[str, str], excluded: Collection[str], now: datetime) -> None:
+def check_receipt(
+    receipt: Receipt, *, bound_to: Mapping[str, str], opened: datetime, excluded: Collection[str], now: datetime
+) -> None:
     """Refuse a receipt that doesn't count for a candidate.
 
     Args:
         receipt: read by `receipt_of`.
         bound_to: the digests of the candidate, its report, its policy and its parent.
+        opened: when the candidate was last opened.
         excluded: normalised names of those who took part in what is in the candidate.
         now: when it is to count.
 
@@ -114,6 +117,10 @@ def check_receipt(receipt: Receipt, *, bound_to: Mapping[str, str], excluded: Co
             raise ElsewhereError(
                 f"{receipt.reviewer}'s receipt is about the {name} {given[:12]}, this one is {bound_to[name][:12]}"
             )
+    if _moment(receipt.at) < opened - SKEW:
+        raise ElsewhereError(
+            f"{receipt.reviewer}'s receipt is of {receipt.at}, and the candidate was opened at {opened.isoformat()}"
+        )
     if not _moment(receipt.at) - SKEW <= now < _moment(receipt.expires):
         raise ExpiredReceiptError(
             f"{receipt.reviewer}'s receipt is good from {receipt.at} to {receipt.expires}, and it is {now.isoformat()}"
@@ -131,6 +138,7 @@ def check_receipts(
     report: str,
     policy: str,
     parent: str,
+    opened: datetime,
     identities: Mapping[str, Identity],
     quorum: int,
     excluded: Collection[str],
@@ -144,6 +152,7 @@ def check_receipts(
         report: digest of its report.
         policy: digest of the policy that it passed.
         parent: digest of the release that it was evaluated against.
+        opened: when it was last opened.
         identities: those that the root vouches for, by their normalised names.
         quorum: how many different reviewers must approve.
         excluded: normalised names of those who took part in what is in the candidate.
@@ -154,22 +163,75 @@ def check_receipts(
         QuorumError: too few approve; the message says why each other receipt does not count.
     """
     bound_to = {"candidate": candidate, "report": report, "policy": policy, "parent": parent}
-    approvals: dict[str, tuple[str, Receipt]] = {}
+    approvals, refusals = receipts_that_count(
+        envelopes, bound_to=bound_to, opened=opened, identities=identities, excluded=excluded, now=now
+    )
+    for receipt in approvals.values():
+        if receipt.decision != "approve":
+            raise ObjectionError(f"{receipt.reviewer} decided to {receipt.decision} candidate {candidate[:12]}")
+    if len(approvals) < quorum:
+        why = f": {'; '.join(refusals)}" if refusals else ""
+        raise QuorumError(f"candidate {candidate[:12]} has {len(approvals)} of {quorum} approvals that count{why}")
+    return approvals
+
+
+def receipts_that_count(
+    envelopes: Iterable[Mapping[str, Any]],
+    *,
+    bound_to: Mapping[str, str],
+    opened: datetime,
+    identities: Mapping[str, Identity],
+    excluded: Collection[str],
+    now: datetime,
+) -> tuple[dict[str, Receipt], list[str]]:
+    """Return the newest receipt of each reviewer, if it counts, and why each other one does not.
+
+    Which one is the newest goes by the time that was signed, since whoever can write into the ledger can append an
+    old one again. One about another candidate hides none about this one, nor does one that nobody signed.
+
+    Args:
+        envelopes: everything that was given as a receipt.
+        bound_to: the digests of the candidate, its report, its policy and its parent.
+        opened: when the candidate was last opened.
+        identities: those that the root vouches for, by their normalised names.
+        excluded: normalised names of those who took part in what is in the candidate.
+        now: when they are to count.
+
+    Returns:
+        The receipts by the digests of their envelopes, oldest first; and the refusals.
+    """
+    newest: dict[str, tuple[datetime, str, Receipt, str]] = {}
     refusals: list[str] = []
     for envelope in envelopes:
         try:
             receipt = receipt_of(envelope, identities)
-            check_receipt(receipt, bound_to=bound_to, excluded=excluded, now=now)
+            why = _why_not(receipt, bound_to=bound_to, opened=opened, excluded=excluded, now=now)
         except UntrustedError as error:
             refusals.append(str(error))
             continue
-        if receipt.decision != "approve":
-            raise ObjectionError(f"{receipt.reviewer} decided to {receipt.decision} candidate {candidate[:12]}")
-        approvals[normalised(receipt.reviewer)] = digest_of_envelope(envelope), receipt
-    if len(approvals) < quorum:
-        why = f": {'; '.join(refusals)}" if refusals else ""
-        raise QuorumError(f"candidate {candidate[:12]} has {len(approvals)} of {quorum} approvals that count{why}")
-    return dict(approvals.values())
+        at, name = _moment(receipt.at), normalised(receipt.reviewer)
+        if name not in newest or newest[name][0] < at:
+            newest[name] = at, digest_of_envelope(envelope), receipt, why
+    given = sorted(newest.values(), key=lambda each: each[0])
+    refusals += [why for *_, why in given if why]
+    return {digest: receipt for _, digest, receipt, why in given if not why}, refusals
+
+
+def _why_not(
+    receipt: Receipt, *, bound_to: Mapping[str, str], opened: datetime, excluded: Collection[str], now: datetime
+) -> str:
+    """Why a receipt about a candidate does not count, if it doesn't.
+
+    Raises:
+        ElsewhereError: it is not about the candidate.
+    """
+    try:
+        check_receipt(receipt, bound_to=bound_to, opened=opened, excluded=excluded, now=now)
+    except ElsewhereError:
+        raise
+    except UntrustedError as error:
+        return str(error)
+    return ""
 
 
 def _check_reviewer(receipt: Receipt, reviewer: Identity) -> None:

@@ -25,7 +25,7 @@ from editors.identities import Identity, normalised
 from editors.receipts import Decision
 from tasks.codes import GUESS, owner_of
 from tasks.decisions import counting, course_of
-from tasks.errors import RefusedAnswerError, WrongCodeError
+from tasks.errors import IdentityError, RefusedAnswerError, WrongCodeError
 from tasks.ledger import Ledger
 from tasks.lifecycle import Event
 from tasks.people import identities
@@ -131,7 +131,7 @@ def _outcome(form: Form | None, pause: Pause, *, ledger: Ledger, settings: Setti
         return [_event(pause, "accepted", data), *burnt, receipt]
     except WrongCodeError as error:
         return [_event(pause, "refused", data | {GUESS: normalised(data["reviewer"])}, reason=str(error))]
-    except RefusedAnswerError as error:
+    except (RefusedAnswerError, IdentityError) as error:
         return [_event(pause, "refused", data, reason=str(error)), *burnt]
 
 

@@ -12,12 +12,11 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel, ConfigDict
 
-from editors.errors import UntrustedError
-from editors.receipts import Decision, Receipt, check_receipt, receipt_of
+from editors.receipts import Decision, Receipt, receipts_that_count
 from tasks.ledger import Ledger
 from tasks.people import identities
 from tasks.policy import policy_of
-from tasks.receipts import bound_to, receipts_for, took_part
+from tasks.receipts import bound_to, opened_at, receipts_for, took_part
 from tasks.retries import WHILE_AWAY
 from tasks.settings import Settings
 from tasks.store import Store
@@ -63,16 +62,15 @@ def course_of(candidate: str, *, ledger: Ledger, settings: Settings) -> Course:
 def counting(candidate: str, *, ledger: Ledger, settings: Settings) -> list[Receipt]:
     """The receipts of an open candidate that count, the newest of each reviewer, oldest first."""
     manifest = Store(settings).manifest(candidate)
-    known, excluded, now = identities(ledger, settings), took_part(manifest, ledger), datetime.now(UTC)
-    found: list[Receipt] = []
-    for envelope in receipts_for(candidate, ledger):
-        try:
-            receipt = receipt_of(envelope, known)
-            check_receipt(receipt, bound_to=bound_to(candidate, manifest), excluded=excluded, now=now)
-        except UntrustedError:
-            continue
-        found.append(receipt)
-    return found
+    given, _refusals = receipts_that_count(
+        receipts_for(candidate, ledger),
+        bound_to=bound_to(candidate, manifest),
+        opened=opened_at(candidate, ledger),
+        identities=identities(ledger, settings),
+        excluded=took_part(manifest, ledger),
+        now=datetime.now(UTC),
+    )
+    return list(given.values())
 
 
 @task(name="decision", cache_policy=NO_CACHE, **WHILE_AWAY)

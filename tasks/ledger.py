@@ -117,6 +117,13 @@ class Ledger:
         with self._begin() as connection:
             return [dict(row) for row in connection.execute(query).mappings()]
 
+    def histories(self, entity: Entity, beginning: str) -> list[dict[str, Any]]:
+        """Every event of the things of one kind whose keys begin so, oldest first."""
+        mine = sa.and_(events.c.entity == entity, events.c.key.startswith(beginning, autoescape=True))
+        with self._begin() as connection:
+            found = connection.execute(sa.select(events).where(mine).order_by(events.c.seq))
+            return [dict(row) for row in found.mappings()]
+
     def verify(self, records: Iterable[Mapping[str, Any]] = ()) -> Head:
         """Return where the chain ends, if all of it is as it was written.
 

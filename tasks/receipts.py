@@ -10,6 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from editors.digests import digest_of
+from editors.envelopes import claimed
+from editors.errors import ForgedError
 from editors.identities import normalised
 from editors.receipts import (
     BOUND_TO,
@@ -21,6 +24,7 @@ from editors.receipts import (
     make,
     receipt_of,
 )
+from tasks.errors import UnknownKeyError
 from tasks.ledger import Ledger
 from tasks.lifecycle import Event
 from tasks.own_keys import sign_as
@@ -69,7 +73,8 @@ def give_receipt(
     envelope = make(receipt, service_key(settings) if method == "totp" else sign_as(known.name, settings))
     found = receipt_of(envelope, identities(ledger, settings))
     excluded = took_part(manifest, ledger)
-    check_receipt(found, bound_to=bound_to(candidate, manifest), excluded=excluded, now=now)
+    opened = opened_at(candidate, ledger)
+    check_receipt(found, bound_to=bound_to(candidate, manifest), opened=opened, excluded=excluded, now=now)
     return receipt_event(candidate, known.name, decision=decision, comment=comment, envelope=envelope)
 
 
@@ -87,12 +92,40 @@ def receipt_event(
     )
 
 
-def receipts_for(candidate: str, ledger: Ledger, *, at: datetime | None = None) -> list[Mapping[str, Any]]:
-    """The newest receipt of each reviewer since the candidate was last opened, unverified, oldest first."""
+def opened_at(candidate: str, ledger: Ledger, *, at: datetime | None = None) -> datetime:
+    """When a candidate was last opened, now or at a time.
+
+    Raises:
+        UnknownKeyError: it never was.
+    """
     history = ledger.history("candidate", candidate)
-    opened = max((e["at"] for e in history if e["kind"] == "opened" and (at is None or e["at"] <= at)), default=None)
-    found = [s for s in ledger.standings("receipt", as_of=at) if s.key.startswith(f"{candidate}:")]
-    return [s.data["envelope"] for s in found if opened is not None and s.at >= opened]
+    opened = [e["at"] for e in history if e["kind"] == "opened" and (at is None or e["at"] <= at)]
+    if not opened:
+        raise UnknownKeyError(f"candidate {candidate[:12]} was never opened; see 'corrigenda review'")
+    return max(opened)
+
+
+def receipts_for(candidate: str, ledger: Ledger, *, at: datetime | None = None) -> list[Mapping[str, Any]]:
+    """Everything that was given as a receipt since a candidate was last opened, unverified, oldest first.
+
+    What holds no statement is left out, and so is one that was given before the opening already.
+    """
+    opened = opened_at(candidate, ledger, at=at)
+    found: list[Mapping[str, Any]] = []
+    before: set[str] = set()
+    for event in ledger.histories("receipt", f"{candidate}:"):
+        if at is not None and event["at"] > at:
+            continue
+        try:
+            envelope = event["data"]["envelope"]
+            statement = digest_of(claimed(envelope))
+        except (ForgedError, KeyError, TypeError, ValueError):
+            continue
+        if event["at"] < opened:
+            before.add(statement)
+        elif statement not in before:
+            found.append(envelope)
+    return found
 
 
 def approvals_of(
@@ -117,6 +150,7 @@ def approvals_of(
     return check_receipts(
         receipts_for(candidate, ledger, at=at),
         **bound_to(candidate, manifest),
+        opened=opened_at(candidate, ledger, at=at),
         identities=identities(ledger, settings, as_of=at),
         quorum=policy_of(store.get(manifest["policy"])).quorum,
         excluded=took_part(manifest, ledger, at=at),

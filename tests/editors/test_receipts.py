@@ -42,8 +42,9 @@ RECEIPT = Receipt(
 )
 
 
-def approvals(*envelopes, known=KNOWN, quorum=1, excluded=frozenset(), now=NOON, **changed) -> set[str]:
-    found = check_receipts(envelopes, **DIGESTS | changed, identities=known, quorum=quorum, excluded=excluded, now=now)
+def approvals(*envelopes, known=KNOWN, quorum=1, excluded=frozenset(), now=NOON, opened=NOON, **changed) -> set[str]:
+    whole = {"identities": known, "quorum": quorum, "excluded": excluded, "now": now, "opened": opened}
+    found = check_receipts(envelopes, **DIGESTS | changed, **whole)
     return {receipt.reviewer for receipt in found.values()}
 
 
@@ -110,6 +111,29 @@ def test_a_receipt_from_the_future_does_not_count_yet():
     assert approvals(by("Grace", at=(NOON + timedelta(minutes=4)).isoformat())) == {"Grace"}
 
 
+def test_an_old_approval_given_again_hides_no_later_rejection():
+    rejected = by("Grace", decision="reject", at=(NOON + timedelta(seconds=1)).isoformat())
+    with pytest.raises(ObjectionError, match="Grace decided to reject"):
+        approvals(by("Grace"), rejected, by("Grace"))
+
+
+def test_a_newer_receipt_about_another_candidate_hides_no_rejection_of_this_one():
+    later = (NOON + timedelta(seconds=1)).isoformat()
+    with pytest.raises(ObjectionError, match="Grace decided to reject"):
+        approvals(by("Grace", decision="reject"), by("Grace", candidate="e" * 64, at=later))
+
+
+def test_a_rejection_whose_time_is_over_brings_no_older_approval_back():
+    later = NOON + timedelta(minutes=1)
+    over = by("Grace", decision="reject", at=later.isoformat(), expires=later.isoformat())
+    refused(by("Grace"), over, now=later, match="is good from")
+
+
+@pytest.mark.parametrize("junk", [{}, None, "text", {"payload": "e30="}, {"payload": 7}])
+def test_junk_hides_no_receipt(junk):
+    assert approvals(by("Grace"), junk) == {"Grace"}
+
+
 ATTACKS = {
     "own approval": ({"excluded": {"grace"}}, {}, "somebody else approves", "check_receipt"),
     "own approval under another spelling": (
@@ -122,6 +146,12 @@ ATTACKS = {
     "a swapped report": ({}, {"report": "e" * 64}, "about the report eeee", "check_receipt"),
     "a softer policy": ({}, {"policy": "e" * 64}, "about the policy eeee", "check_receipt"),
     "another parent": ({}, {"parent": "e" * 64}, "about the parent eeee", "check_receipt"),
+    "an earlier opening": (
+        {"opened": NOON + timedelta(minutes=6), "now": NOON + timedelta(minutes=7)},
+        {},
+        "the candidate was opened at",
+        "check_receipt",
+    ),
     "expired": ({"now": NOON + timedelta(hours=1)}, {}, "is good from", "check_receipt"),
     "no role": ({}, {"name": "ada"}, "ada is no reviewer", "_check_reviewer"),
 }

@@ -22,6 +22,7 @@ from tasks.ledger import Ledger
 from tasks.lifecycle import TRANSITIONS, Event
 from tasks.people import revoke_identity
 from tasks.receipts import give_receipt
+from tasks.sealing import new_sealing_key
 from tasks.settings import Settings, acting_as
 from tasks.stale import close_stale
 from tasks.store import Store
@@ -245,6 +246,14 @@ def test_a_stale_candidate_is_closed_once_and_its_facts_are_queued(desk):
         close_stale(desk.candidate, reason="production moved", ledger=desk.ledger)
     assert desk.ledger.standing("candidate", desk.candidate).state == "stale"
     assert desk.states() == ["queued"] * 3
+
+
+def test_a_code_whose_secret_is_sealed_to_another_service_key_is_refused_with_the_way_out(desk, monkeypatch):
+    code = desk.code("grace")
+    monkeypatch.setattr(desk.trusted, "_own", desk.trusted._own | {"sealing_key": new_sealing_key()})
+    refused = desk.answers(reviewer="grace", code=code)
+    assert not refused.accepted and "is not sealed to this service's key; enrol them again" in refused.reason
+    assert desk.recorded() == [("refused", refused.reason)]
 
 
 # Attacks, each with the check and with the check patched out.

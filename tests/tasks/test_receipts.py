@@ -16,6 +16,7 @@ from editors.errors import ForgedError, FourEyesError, ObjectionError, QuorumErr
 from editors.receipts import Receipt, make
 from tasks.candidate import DECIDED, replace_candidate
 from tasks.collect import events_for
+from tasks.decisions import course_of
 from tasks.errors import IdentityError, IllegalTransitionError, StoreError
 from tasks.lifecycle import Event
 from tasks.own_keys import sign_as
@@ -87,6 +88,10 @@ class Desk:
         event = receipt_event(about, receipt.reviewer, decision="approve", comment="", envelope=envelope)
         self.ledger.append([event])
 
+    def replay(self, about: str, envelope, *, name: str = "grace") -> None:
+        """A receipt that was given before, appended again."""
+        self.ledger.append([receipt_event(about, name, decision="approve", comment="", envelope=envelope)])
+
     def approve(self, candidate: str):
         return approve(candidate, ledger=self.ledger, settings=self.trusted.promoter)
 
@@ -157,6 +162,49 @@ def test_what_was_decided_on_an_earlier_opening_is_decided_again(desk, trusted, 
     assert desk.open("lyon") == candidate
     desk.refused(candidate, "0 of 1")
     assert trusted.approve(candidate).position == 1
+
+
+def test_a_decision_taken_again_after_the_reopening_counts_only_without_the_check(
+    desk, trusted, candidate, monkeypatch
+):
+    """Somebody who can write into the ledger appends an old receipt again, also with more in its envelope."""
+    trusted.receipt(candidate)
+    replace_candidate(desk.ledger.standing("candidate", candidate), desk.ledger, actor="refresh")
+    desk.open("lyon")
+    old = desk.ledger.standing("receipt", f"{candidate}:grace").data["envelope"]
+    more = old | {"signatures": [*old["signatures"], {"keyid": "x", "sig": "eA=="}]}
+    for envelope in (old, more):
+        desk.replay(candidate, envelope)
+    desk.refused(candidate, "0 of 1")
+    monkeypatch.setattr(tasks.receipts, "receipts_for", lambda *args, **kwargs: [old])
+    assert desk.approve(candidate).position == 1
+
+
+def test_an_old_approval_appended_again_hides_no_rejection(desk, trusted, candidate):
+    trusted.receipt(candidate)
+    approval = desk.ledger.standing("receipt", f"{candidate}:grace").data["envelope"]
+    trusted.receipt(candidate, decision="reject")
+    desk.replay(candidate, approval)
+    desk.refused(candidate, "grace decided to reject", error=ObjectionError)
+    assert course_of(candidate, ledger=desk.ledger, settings=trusted.promoter).decision == "reject"
+
+
+@pytest.mark.parametrize("data", [{}, {"envelope": None}, {"envelope": {"payload": "e30=", "signatures": []}}])
+def test_junk_under_a_reviewers_name_erases_no_receipt(desk, trusted, candidate, data):
+    trusted.receipt(candidate)
+    desk.ledger.append([Event(entity="receipt", key=f"{candidate}:grace", kind="approve", actor="eve", data=data)])
+    assert course_of(candidate, ledger=desk.ledger, settings=trusted.promoter).decision == "approve"
+    assert desk.approve(candidate).reviewer == "grace"
+
+
+def test_one_receipt_under_two_names_is_one_approval(desk, trusted):
+    desk.submit("lyon")
+    candidate = desk.open("lyon", quorum=2)
+    trusted.receipt(candidate)
+    desk.replay(candidate, desk.ledger.standing("receipt", f"{candidate}:grace").data["envelope"], name="henry")
+    course = course_of(candidate, ledger=desk.ledger, settings=trusted.promoter)
+    assert (course.decision, course.approved) == (None, ("grace",))
+    desk.refused(candidate, "1 of 2")
 
 
 @pytest.mark.parametrize(("who", "why"), [("ada", RoleError), ("eve", IdentityError)])
