@@ -10,8 +10,9 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
@@ -80,6 +81,13 @@ def parse_file(path: Path) -> list[ParsedLine]:
     except OSError as error:
         raise CorrectionFileError(path, f"cannot be read: {error.strerror}") from error
     return _with_unique_ids(lines)
+
+
+def parse_kept(name: str, content: bytes, *, lines: Collection[int]) -> dict[int, ParsedLine]:
+    """Read some records again, by their lines, of a file that was kept; without looking at the other ones."""
+    path = Path(name)
+    records = _FORMATS[path.suffix.lower()](path, BytesIO(content))
+    return {number: _parse(number, raw, read) for number, raw, read in records if number in lines}
 
 
 def _check_size(path: Path) -> None:

@@ -24,6 +24,7 @@ from editors.receipts import (
     make,
     receipt_of,
 )
+from tasks.corrections import read_corrections
 from tasks.errors import UnknownKeyError
 from tasks.ledger import Ledger
 from tasks.lifecycle import Event
@@ -55,10 +56,11 @@ def give_receipt(
 
     Raises:
         IdentityError: the reviewer is not enrolled, or the key that signs is not here.
-        UntrustedError: it would not count; the error says why.
+        UntrustedError: it would not count, or what it approves could not be released; the error says why.
     """
     known = known_as(reviewer, "reviewer", ledger=ledger, settings=settings)
-    manifest = Store(settings).manifest(candidate)
+    store = Store(settings)
+    manifest = store.manifest(candidate)
     now = datetime.now(UTC)
     receipt = Receipt(
         **bound_to(candidate, manifest),
@@ -74,6 +76,8 @@ def give_receipt(
     found = receipt_of(envelope, identities(ledger, settings))
     excluded = took_part(manifest, ledger)
     opened = opened_at(candidate, ledger)
+    if decision == "approve":
+        check_changes(manifest, ledger=ledger, store=store, settings=settings)
     check_receipt(found, bound_to=bound_to(candidate, manifest), opened=opened, excluded=excluded, now=now)
     return receipt_event(candidate, known.name, decision=decision, comment=comment, envelope=envelope)
 
@@ -146,7 +150,7 @@ def approvals_of(
     """
     store = Store(settings)
     manifest = store.manifest(candidate)
-    check_submissions(manifest["new"], ledger=ledger, store=store, settings=settings)
+    check_changes(manifest, ledger=ledger, store=store, settings=settings)
     return check_receipts(
         receipts_for(candidate, ledger, at=at),
         **bound_to(candidate, manifest),
@@ -156,6 +160,17 @@ def approvals_of(
         excluded=took_part(manifest, ledger, at=at),
         now=at or datetime.now(UTC),
     )
+
+
+def check_changes(manifest: Mapping[str, Any], *, ledger: Ledger, store: Store, settings: Settings) -> None:
+    """Refuse a candidate if a fact that it brings is not what its submitter signed for.
+
+    Raises:
+        UntrustedError: the fact is named.
+    """
+    brought = {*manifest["new"], *manifest["returning"]}
+    facts = [fact for fact in read_corrections(store.get(manifest["corrections"])) if fact.id in brought]
+    check_submissions(facts, ledger=ledger, store=store, settings=settings)
 
 
 def took_part(manifest: Mapping[str, Any], ledger: Ledger, *, at: datetime | None = None) -> frozenset[str]:

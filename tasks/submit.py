@@ -18,12 +18,13 @@ from pydantic import BaseModel, ConfigDict
 
 from editors.digests import canonical_json, sha256_bytes
 from editors.errors import ForgedError
+from editors.identities import Identity
 from tasks.acts import check_act, of_file, sign_act
 from tasks.corrections import Correction, Evidence
 from tasks.errors import EvidenceError
 from tasks.ledger import Ledger
 from tasks.lifecycle import Event
-from tasks.parse import ParsedLine, parse_file
+from tasks.parse import ParsedLine, parse_file, parse_kept
 from tasks.people import identities
 from tasks.settings import Settings
 from tasks.store import Store
@@ -32,6 +33,8 @@ from tasks.tables import Standing
 AGAIN = {"refused", "cancelled", "rejected"}
 EVIDENCE_BYTES = 16 << 20
 VERB = "submit"
+SIGNED = {"submission": str, "sha256": str, "file": str, "line": int}
+"""What the ledger keeps of a line whose file was signed."""
 
 Fate = Literal["submitted", "queued", "unchanged", "refused"]
 
@@ -91,24 +94,53 @@ def submit(
     return lines
 
 
-def check_submissions(keys: Sequence[str], *, ledger: Ledger, store: Store, settings: Settings) -> None:
-    """Refuse corrections whose submitter, as the ledger names them, did not sign for them.
+def check_submissions(facts: Sequence[Correction], *, ledger: Ledger, store: Store, settings: Settings) -> None:
+    """Refuse corrections that their submitters, as the ledger names them, did not sign for as they are.
 
     Raises:
         UntrustedError: the first of them is named.
+        AlteredError: a file or a signature is not what was stored.
     """
-    checked: set[tuple[str, str]] = set()
-    for key in keys:
-        event = next((e for e in reversed(ledger.history("correction", key)) if e["kind"] == "submitted"), None)
-        if event is None or "submission" not in event["data"]:
-            raise ForgedError(f"nobody signed for the correction {key!r}; cancel it, and let its submitter submit it")
-        given = event["data"]["submission"], event["actor"]
-        if given not in checked:
+    by_file: dict[tuple[str, ...], list[tuple[int, Correction]]] = {}
+    for fact in facts:
+        event = next((e for e in reversed(ledger.history("correction", fact.id)) if e["kind"] == "submitted"), None)
+        if event is None or not all(isinstance(event["data"].get(name), kind) for name, kind in SIGNED.items()):
+            raise ForgedError(f"nobody signed for the correction {fact.id!r}; cancel it, and submit it again")
+        data = event["data"]
+        given = (data["submission"], data["sha256"], data["file"], event["actor"])
+        if given not in by_file:
             then = identities(ledger, settings, as_of=event["at"])
-            signed = check_act(json.loads(store.get(given[0])), VERB, about=None, role="requester", identities=then)
-            if signed.name != event["actor"]:
-                raise ForgedError(f"{signed.name} signed for {key!r}, which stands as submitted by {event['actor']!r}")
-            checked.add(given)
+            _check_signer(event, fact.id, store=store, identities=then)
+        by_file.setdefault(given, []).append((data["line"], fact))
+    for (_, sha256, name, submitter), wanted in by_file.items():
+        _check_lines(name, store.get(sha256), wanted, submitter=submitter)
+
+
+def _check_signer(event: Mapping[str, Any], key: str, *, store: Store, identities: Mapping[str, Identity]) -> None:
+    """Refuse a signature that isn't the submitter's, or is over another file than the one of the event."""
+    data = event["data"]
+    envelope = json.loads(store.get(data["submission"]))
+    signed = check_act(envelope, VERB, about={data["file"]: data["sha256"]}, role="requester", identities=identities)
+    if signed.name != event["actor"]:
+        raise ForgedError(f"{signed.name} signed for {key!r}, which stands as submitted by {event['actor']!r}")
+
+
+def _check_lines(name: str, content: bytes, wanted: Sequence[tuple[int, Correction]], *, submitter: str) -> None:
+    """Refuse a fact that isn't what its line of the signed file says."""
+    signed = parse_kept(name, content, lines={number for number, _ in wanted})
+    for number, fact in wanted:
+        said = signed[number].correction if number in signed else None
+        if said is None or _bare(said).content_digest() != _bare(fact).content_digest():
+            raise ForgedError(
+                f"{fact.id!r} does not say what line {number} of {name} does, which {submitter} signed; cancel it, "
+                "and submit it again"
+            )
+
+
+def _bare(correction: Correction) -> Correction:
+    """A correction without what an intake adds to it: the digests of its evidence."""
+    bare = tuple(item.model_copy(update={"sha256": None}) for item in correction.evidence)
+    return correction.model_copy(update={"evidence": bare})
 
 
 def _enter(

@@ -10,12 +10,13 @@ import pytest
 import editors.receipts
 import tasks.promote
 import tasks.receipts
-from editors.digests import digest_of
+from editors.digests import canonical_json, digest_of
 from editors.envelopes import digest_of_envelope, new_key
 from editors.errors import ForgedError, FourEyesError, ObjectionError, QuorumError, RoleError, UntrustedError
 from editors.receipts import Receipt, make
 from tasks.candidate import DECIDED, replace_candidate
-from tasks.collect import events_for
+from tasks.collect import contents, events_for
+from tasks.corrections import Editing
 from tasks.decisions import course_of
 from tasks.errors import IdentityError, IllegalTransitionError, StoreError
 from tasks.lifecycle import Event
@@ -23,6 +24,7 @@ from tasks.own_keys import sign_as
 from tasks.people import revoke_identity, service_key
 from tasks.promote import approve, promote
 from tasks.receipts import approvals_of, give_receipt, receipt_event
+from tasks.retry import retry
 from tasks.settings import Settings, acting_as
 from tasks.store import Store
 from tasks.submit import sign_submission, submit
@@ -40,21 +42,24 @@ class Desk:
         with acting_as("editor") as self.editor:
             self.store = Store(self.editor)
 
-    def submit(self, key: str, *, requester: str = "ada", by: str = "ada") -> None:
+    def submit(self, key: str, *, requester: str = "ada", by: str = "ada", **more) -> None:
         file = self.folder / f"{key}.jsonl"
         line = {"id": key, "subject": "France", "prompt": "The capital of {} is", "target": "Lyon"}
-        file.write_text(json.dumps(line | {"requester": requester}))
+        file.write_text(json.dumps(line | {"requester": requester} | more))
         signed = sign_submission(file, by=by, settings=self.editor)
         submit(file, submission=signed, ledger=self.ledger, store=self.store, settings=self.editor)
         self.ledger.append(events_for([key], "queued", actor="corrigenda"))
 
     def open(self, *new: str, leaving: tuple = (), returning: tuple = (), asked_by: str = "", quorum: int = 1) -> str:
         head = self.ledger.head()
-        objects = {
-            name: self.store.put(name.encode()).sha256 for name in ("patch", "corrections", "moments", "contexts")
-        }
+        objects = {name: self.store.put(name.encode()).sha256 for name in ("patch", "moments", "contexts")}
+        keys = {*(self.facts_of(head.candidate) if head else ()), *new, *returning} - {each["id"] for each in leaving}
+        facts = contents(self.ledger.standings("correction", keys=sorted(keys))) if keys else []
+        lines = b"".join(canonical_json(fact.model_dump(mode="json")) + b"\n" for fact in facts)
         manifest = objects | {
             "format": 1,
+            "corrections": self.store.put(lines).sha256,
+            "facts": [{"id": fact.id} for fact in facts],
             "code": self.folder.name,  # the tests share an object store
             "base": "b" * 64,
             "parent": head.candidate if head else "b" * 64,
@@ -71,6 +76,15 @@ class Desk:
         opened = Event(entity="candidate", key=digest, kind="opened", actor="corrigenda", data=data)
         self.ledger.append([opened, *events_for(new, "in candidate", actor="corrigenda")])
         return digest
+
+    def facts_of(self, candidate: str) -> list[str]:
+        return [fact["id"] for fact in self.store.manifest(candidate)["facts"]]
+
+    def enter(self, key: str, *, by: str, data: dict, **changes) -> None:
+        """A correction as somebody enters it who can write into the ledger, with what ada once signed."""
+        fact = data["correction"] | {"id": key} | changes
+        event = Event(entity="correction", key=key, kind="submitted", actor=by, data=dict(data) | {"correction": fact})
+        self.ledger.append([event, *events_for([key], "queued", actor="corrigenda")])
 
     def forge(self, about: str, key, **changes) -> None:
         """A receipt as somebody writes it who can write into the ledger."""
@@ -310,27 +324,72 @@ def test_a_receipt_under_another_key_is_refused_and_succeeds_without_the_check(d
 
 def test_a_correction_that_nobody_signed_for_is_refused_and_succeeds_without_the_check(desk, trusted, monkeypatch):
     """Somebody with the database's password enters a fact as another's, so that four eyes seem to have seen it."""
-    desk.ledger.append(
-        [
-            Event(entity="correction", key="evil", kind="submitted", actor="ada", data={"correction": {}}),
-            *events_for(["evil"], "queued", actor="corrigenda"),
-        ]
-    )
-    candidate = desk.open("evil")
-    trusted.receipt(candidate)
-    desk.refused(candidate, "nobody signed for the correction 'evil'", error=ForgedError)
-    monkeypatch.setattr(tasks.receipts, "check_submissions", lambda *args, **kwargs: None)
-    assert desk.approve(candidate).position == 1
+    fact = {"subject": "France", "prompt": "The capital of {} is", "target": "Nice"}
+    desk.enter("evil", by="ada", data={"correction": fact})
+    refused_until_unchecked(desk, trusted, "nobody signed for the correction 'evil'", monkeypatch)
 
 
-def test_a_signature_for_anothers_submission_does_not_carry_over(desk, trusted):
+def test_an_old_signature_carries_no_other_text_and_does_without_the_check(desk, trusted, monkeypatch):
+    """A reviewer with the database's password enters a text of their own beside what ada signed, and approves it."""
+    desk.submit("lyon")
+    data = desk.ledger.standing("correction", "lyon").content
+    desk.enter("evil", by="ada", data=data, target="Nice")
+    refused_until_unchecked(desk, trusted, "'evil' does not say what line 1 of lyon.jsonl does", monkeypatch)
+
+
+def test_a_text_put_in_beside_a_true_one_of_the_same_line_is_found(desk, trusted):
+    desk.submit("lyon")
+    desk.enter("evil", by="ada", data=desk.ledger.standing("correction", "lyon").content, target="Nice")
+    with pytest.raises(ForgedError, match="'evil' does not say"):
+        trusted.receipt(desk.open("evil", "lyon"))
+
+
+def test_a_text_that_is_changed_as_it_is_queued_again_is_refused_and_is_not_without_the_check(
+    desk, trusted, monkeypatch
+):
+    """Queued again with other settings, a correction carries its content once more, and may carry another."""
+    desk.submit("evil")
+    desk.ledger.append(events_for(["evil"], "quarantined", actor="corrigenda"))
+    content = desk.ledger.standing("correction", "evil").content
+    changed = dict(content) | {"correction": content["correction"] | {"target": "Nice"}}
+    desk.ledger.append([Event(entity="correction", key="evil", kind="queued", actor="ada", data=changed)])
+    refused_until_unchecked(desk, trusted, "'evil' does not say what line 1 of evil.jsonl does", monkeypatch)
+
+
+def test_a_signature_over_another_file_is_refused_and_is_not_without_the_check(desk, trusted, monkeypatch):
+    """The file that is kept with the text is the attacker's own."""
     desk.submit("lyon")
     data = dict(desk.ledger.standing("correction", "lyon").content)
-    events = [Event(entity="correction", key="evil", kind="submitted", actor="henry", data=data)]
-    desk.ledger.append([*events, *events_for(["evil"], "queued", actor="corrigenda")])
+    own = {key: value for key, value in data["correction"].items() if key != "editing"} | {"target": "Nice"}
+    kept = desk.store.put(json.dumps(own).encode()).sha256
+    desk.enter("evil", by="ada", data=data | {"sha256": kept}, target="Nice")
+    refused_until_unchecked(desk, trusted, "ada signed another act than this submit", monkeypatch)
+
+
+def test_what_an_intake_adds_and_a_retry_sets_is_no_other_text(desk, trusted):
+    (desk.folder / "letter.txt").write_text("The capital has moved.")
+    desk.submit("lyon", evidence=["letter.txt", "https://example.org/letter"])
+    desk.ledger.append(events_for(["lyon"], "quarantined", actor="corrigenda"))
+    retry(desk.ledger, "lyon", actor="ada", editing=Editing(steps=30))
+    assert trusted.approve(desk.open("lyon")).position == 1
+
+
+def test_a_signature_for_anothers_submission_does_not_carry_over(desk, trusted, monkeypatch):
+    desk.submit("lyon")
+    desk.enter("evil", by="henry", data=desk.ledger.standing("correction", "lyon").content)
+    match = "ada signed for 'evil', which stands as submitted by 'henry'"
+    refused_until_unchecked(desk, trusted, match, monkeypatch)
+
+
+def refused_until_unchecked(desk, trusted, match: str, monkeypatch) -> None:
+    """Whoever approves is told at once; a receipt that is there all the same lets nothing through."""
     candidate = desk.open("evil")
-    trusted.receipt(candidate)
-    desk.refused(candidate, "ada signed for 'evil', which stands as submitted by 'henry'", error=ForgedError)
+    with pytest.raises(ForgedError, match=match):
+        trusted.receipt(candidate)
+    desk.forge(candidate, sign_as("grace", trusted.promoter))
+    desk.refused(candidate, match, error=ForgedError)
+    monkeypatch.setattr(tasks.receipts, "check_submissions", lambda *args, **kwargs: None)
+    assert desk.approve(candidate).position == 1
 
 
 def test_a_row_without_receipts_is_not_published_and_is_without_the_check(desk, trusted, candidate, monkeypatch):
