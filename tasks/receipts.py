@@ -169,6 +169,8 @@ def check_changes(manifest: Mapping[str, Any], *, ledger: Ledger, store: Store, 
         UntrustedError: the fact is named.
     """
     brought = {*manifest["new"], *manifest["returning"]}
+    if not brought:
+        return
     facts = [fact for fact in read_corrections(store.get(manifest["corrections"])) if fact.id in brought]
     check_submissions(facts, ledger=ledger, store=store, settings=settings)
 
