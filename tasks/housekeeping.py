@@ -6,9 +6,11 @@ from datetime import UTC, datetime, timedelta
 
 from prefect import task
 
+from corrigenda import AlteredError
 from tasks.candidate import the_open_candidate
 from tasks.collect import ACTOR, events_for
-from tasks.errors import IllegalTransitionError
+from tasks.decisions import course_of
+from tasks.errors import IllegalTransitionError, StoreError
 from tasks.findings import Finding
 from tasks.ledger import Ledger
 from tasks.lifecycle import Event, in_utc
@@ -30,6 +32,14 @@ def is_over(opened: Standing, *, now: datetime, settings: Settings) -> bool:
     return ends_at(opened, settings) <= now
 
 
+def is_decided(candidate: str, *, ledger: Ledger, settings: Settings) -> bool:
+    """Whether an open candidate's receipts come to a decision; one that is not whole has none."""
+    try:
+        return course_of(candidate, ledger=ledger, settings=settings).decision is not None
+    except (AlteredError, StoreError):
+        return False
+
+
 def keep_house(*, settings: Settings, ledger: Ledger, now: datetime, minutes: float = SHORT_MINUTES) -> list[Finding]:
     """Remind, close what is over, and mark dead runs; returns what was done.
 
@@ -44,6 +54,8 @@ def keep_house(*, settings: Settings, ledger: Ledger, now: datetime, minutes: fl
         for name in mark_dead_runs(ledger, now=now, minutes=minutes)
     ]
     waiting = the_open_candidate(ledger)
+    if waiting and is_decided(waiting.key, ledger=ledger, settings=settings):
+        return found  # its review carries that out, and reconcile sees to it
     if waiting and is_over(waiting, now=now, settings=settings):
         found += close_expired(waiting, settings=settings, ledger=ledger)
     elif waiting and ends_at(waiting, settings) - timedelta(hours=settings.reminder_hours) <= now:

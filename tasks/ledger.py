@@ -8,7 +8,7 @@ compare-and-swap.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -167,13 +167,21 @@ class Ledger:
         with self._begin() as connection:
             return releases_in(connection)
 
-    def release(self, candidate: str, *, parent: str, new: Sequence[Event]) -> Release:
+    def release(
+        self,
+        candidate: str,
+        *,
+        parent: str,
+        new: Sequence[Event],
+        check: Callable[[datetime], object] | None = None,
+    ) -> Release:
         """Make a candidate the next release, if its parent is still the newest one; this is the commit.
 
         Args:
             candidate: its digest.
             parent: digest of the release that it was evaluated against; of the base for the first one.
             new: the events that go with it, the first of them the approval; all or nothing.
+            check: called once nobody else can append, with the time that the events will bear; raises to refuse.
 
         Raises:
             StaleParentError: production has moved; nothing is recorded.
@@ -186,7 +194,10 @@ class Ledger:
                     f"candidate {candidate[:12]} was evaluated against {parent[:12]}, but release {head.position} "
                     f"({head.candidate[:12]}) is in production now; run 'corrigenda refresh --replace'"
                 )
-            first = _append(connection, new)
+            at = _now(connection)
+            if check:
+                check(at)
+            first = _append(connection, new, at=at)
             position = head.position + 1 if head else 1
             row = {"position": position, "candidate": candidate, "parent": parent, "event": first}
             connection.execute(releases.insert(), row)
@@ -268,20 +279,30 @@ def _lock(connection: sa.Connection) -> None:
     connection.execute(sa.text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": APPEND_LOCK})
 
 
-def _append(connection: sa.Connection, new: Sequence[Event]) -> int:
-    """Chain the events on and insert them; returns the first one's sequence number."""
+def _append(connection: sa.Connection, new: Sequence[Event], *, at: datetime | None = None) -> int:
+    """Chain the events on and insert them, of now or a time told under the lock; returns the first one's number."""
     _lock(connection)
     head = end_of(connection)
     _check_transitions(connection, new)
+    if rows := links(new, head=head, at=at or _now(connection)):
+        connection.execute(events.insert(), rows)
+    return head.sequence + 1
+
+
+def _now(connection: sa.Connection) -> datetime:
+    """The time that the next event bears, once the lock is held: no earlier than the newest one's.
+
+    Raises:
+        ClockError: the clock went back.
+    """
+    head = end_of(connection)
     now: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()  # one clock for all writers
     if head.at - now > SKEW:
         raise ClockError(
             f"the database's clock says {in_utc(now)}, and the ledger's newest event is of {in_utc(head.at)}; set the "
             "clock of the database's machine right, then run the command again. Nothing was recorded"
         )
-    if rows := links(new, head=head, at=max(now, head.at)):
-        connection.execute(events.insert(), rows)
-    return head.sequence + 1
+    return max(now, head.at)
 
 
 def _check_transitions(connection: sa.Connection, new: Sequence[Event]) -> None:

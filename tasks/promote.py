@@ -57,7 +57,12 @@ def approve(candidate: str, *, ledger: Ledger, settings: Settings) -> Release:
         *left,
     ]
     try:
-        return ledger.release(candidate, parent=content["parent"], new=new)
+        return ledger.release(
+            candidate,
+            parent=content["parent"],
+            new=new,
+            check=lambda at: approvals_of(candidate, ledger, settings, at=at),  # as `promote` asks again
+        )
     except StaleParentError:
         if released := ledger.release_of(candidate):  # another process approved it between the two questions
             return released

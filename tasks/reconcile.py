@@ -20,13 +20,14 @@ from editors.errors import UntrustedError
 from tasks.candidate import the_open_candidate
 from tasks.errors import BrokenChainError, StoreError
 from tasks.findings import Finding
-from tasks.housekeeping import is_over
+from tasks.housekeeping import is_decided, is_over
 from tasks.ledger import Ledger
 from tasks.objects import flaws_of
 from tasks.promote import CHAMPION, PREVIOUS, approve, point_aliases, promote, record_key, release_record
 from tasks.receipts import approvals_of
 from tasks.register import aliased, all_versions
 from tasks.retries import WHILE_AWAY
+from tasks.reviews import close_reviews
 from tasks.revive import revive
 from tasks.runs import SHORT_MINUTES, mark_dead_runs
 from tasks.settings import Settings
@@ -185,17 +186,21 @@ def _runs(world: World, *, now: datetime, minutes: float) -> Iterator[Finding]:
 
 
 def _review(world: World, *, now: datetime, minutes: float) -> Iterator[Finding]:
-    """Whether the open candidate is on its way; one whose time is over is left to the housekeeping."""
+    """Whether the open candidate is on its way; one whose time is over undecided is left to the housekeeping."""
     waiting = the_open_candidate(world.ledger)
-    if waiting is None or is_over(waiting, now=now, settings=world.settings):
+    if waiting is None:
+        return
+    decided = is_decided(waiting.key, ledger=world.ledger, settings=world.settings)
+    if not decided and is_over(waiting, now=now, settings=world.settings):
         return
     where = f"candidate {waiting.key[:12]}"
     if _is_approved(waiting.key, world):
         release = approve(waiting.key, ledger=world.ledger, settings=world.settings)
         promote(release, ledger=world.ledger, settings=world.settings)
+        close_reviews(waiting.key, "its reviewers approved it, and it was promoted")
         what, done = "its reviewers approved it, and it was not promoted", "it was promoted"
         yield Finding(what=what, where=where, outcome="repaired", way_out=done)
-    elif what := revive(waiting.key, now=now, minutes=minutes):
+    elif what := revive(waiting.key, now=now, minutes=minutes, decided=decided):
         yield Finding(what=what, where=where, outcome="repaired", way_out="its review goes on")
 
 

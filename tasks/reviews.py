@@ -38,7 +38,7 @@ def start_review(candidate: str) -> FlowRun:
     return start_run(
         DEPLOYMENT,
         parameters={"candidate": candidate},
-        idempotency_key=f"{candidate}:{len(earlier)}",
+        idempotency_key=f"{candidate}:{earlier[-1].id if earlier else 'first'}",
         tags=[tag(candidate)],
         name=f"review {candidate[:12]}",
     )

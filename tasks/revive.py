@@ -24,25 +24,31 @@ FAILURES = 5
 INPUTS = 1000
 
 
-def revive(candidate: str, *, now: datetime, minutes: float = SHORT_MINUTES) -> str:
+def revive(candidate: str, *, now: datetime, minutes: float = SHORT_MINUTES, decided: bool = False) -> str:
     """Let an open candidate's review go on; returns why it did not, empty where it does.
 
     Args:
         candidate: its digest.
         now: the time.
         minutes: how long a run may be paused and have no form yet.
+        decided: whether a decision is recorded, so that no run has to wait for one; the next run carries it out.
     """
     runs = review_runs(candidate)
     alive = [run for run in runs if run.state and not run.state.is_final()]
-    mute = [run for run in alive if _is_mute(run, before=now - timedelta(minutes=minutes))]
+    if decided:
+        mute = [run for run in alive if run.state and run.state.is_paused()]
+    else:
+        mute = [run for run in alive if _is_mute(run, before=now - timedelta(minutes=minutes))]
     if len(alive) > len(mute):
         return ""
-    _close(mute)
+    _close(mute, "it waits for a decision that is recorded" if decided else "it waits for an answer and has no form")
     broken = [run for run in runs if _broke_down(run) and _is_answered(run)]
     if broken:
         _start_again(broken[-1])
         return f"review run {broken[-1].name!r} {_end_of(broken[-1])} after it was answered"
     start_review(candidate)
+    if decided and mute:
+        return f"review run {mute[-1].name!r} waited for a decision that is recorded"
     return "no review was started" if not runs else f"review run {runs[-1].name!r} {_end_of(runs[-1])}"
 
 
@@ -73,10 +79,10 @@ def _inputs(run: FlowRun) -> set[str]:
     return {each.key for each in found}
 
 
-def _close(runs: Sequence[FlowRun]) -> None:
+def _close(runs: Sequence[FlowRun], why: str) -> None:
     with prefect_client() as client:
         for run in runs:
-            client.set_flow_run_state(run.id, Crashed(message="it waits for an answer and has no form"), force=True)
+            client.set_flow_run_state(run.id, Crashed(message=why), force=True)
 
 
 def _start_again(run: FlowRun) -> None:

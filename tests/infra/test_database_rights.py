@@ -6,10 +6,12 @@ import psycopg2
 import pytest
 import sqlalchemy as sa
 
+import tasks.ledger
 from infra.layout import DATABASE_ROLES, read_layout
+from tasks.collect import events_for
 from tasks.errors import IllegalTransitionError, RightsError, UnreachableError
 from tasks.ledger import Ledger
-from tasks.lifecycle import Event
+from tasks.lifecycle import TRANSITIONS, Event
 from tasks.settings import Settings
 
 pytestmark = pytest.mark.stack
@@ -62,10 +64,59 @@ def decision(kind: str) -> Event:
 
 @pytest.mark.parametrize("role", ["editor", "promoter", "requester"])
 def test_a_role_that_writes_appends_to_one_chain_with_the_others(acting, ledger, role):
-    acting(role).append([submission("c-1")])
+    ledger.append([submission("c-1")])
+    acting(role).append([Event(entity="correction", key="c-1", kind="queued", actor="ada")])
     ledger.append([submission("c-2")])
     acting(role).append([Event(entity="correction", key="c-2", kind="queued", actor="ada")])
-    assert acting(role).verify().sequence == 4
+    assert acting(role).verify().sequence == 5
+
+
+PEOPLES = ("protected", "identity", "receipt", "answer", "code")
+OF_CORRECTIONS = {
+    "editor": {"released", "rejected", "superseded", "held"},
+    "requester": set(TRANSITIONS["correction"]) - {"queued", "cancelled"},
+}
+REFUSED = {
+    "editor": {("correction", kind) for kind in OF_CORRECTIONS["editor"]}
+    | {("candidate", kind) for kind in set(TRANSITIONS["candidate"]) - {"opened", "replaced"}}
+    | {
+        (entity, kind)
+        for entity in ("protected", "identity", "receipt", "answer", "code")
+        for kind in TRANSITIONS[entity]
+    },
+    "requester": {("correction", kind) for kind in OF_CORRECTIONS["requester"]}
+    | {(entity, kind) for entity in ("candidate", "refresh", "answer", "code") for kind in TRANSITIONS[entity]},
+    "promoter": set(),
+}
+
+
+@pytest.mark.parametrize("role", REFUSED)
+def test_a_role_appends_the_kinds_that_its_work_needs_and_no_others(acting, role, monkeypatch):
+    """Of all kinds that there are, each on its own; in which order they may follow is another question."""
+    monkeypatch.setattr(tasks.ledger, "check_transition", lambda *args, **kwargs: None)
+    refused = set()
+    for entity, kinds in TRANSITIONS.items():
+        for kind in kinds:
+            try:
+                acting(role).append([Event(entity=entity, key=f"a {kind} one", kind=kind, actor="ada")])
+            except RightsError:
+                refused.add((entity, kind))
+    assert refused == REFUSED[role]
+
+
+@pytest.mark.parametrize("role", ["editor", "requester"])
+def test_a_fact_is_not_released_by_hand_and_is_with_other_rights(acting, ledger, ledger_url, role):
+    """It would be in the next candidate as an earlier one, which no reviewer is shown as new."""
+    ledger.append([submission("evil"), *events_for(["evil"], "queued", actor="c")])
+    by_hand = [*events_for(["evil"], "in candidate", actor="c"), *events_for(["evil"], "released", actor="c")]
+    with pytest.raises(RightsError, match="row-level security"):
+        acting(role).append(by_hand)
+    engine = sa.create_engine(ledger_url)
+    with engine.begin() as connection:
+        connection.execute(sa.text("ALTER TABLE events DISABLE ROW LEVEL SECURITY"))
+    engine.dispose()
+    acting(role).append(by_hand)
+    assert ledger.standing("correction", "evil").state == "released"
 
 
 def test_a_reader_reads_and_appends_nothing(acting):

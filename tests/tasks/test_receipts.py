@@ -392,6 +392,24 @@ def refused_until_unchecked(desk, trusted, match: str, monkeypatch) -> None:
     assert desk.approve(candidate).position == 1
 
 
+@pytest.mark.parametrize(("then", "why"), [("reject", "decided to reject"), ("revoke", "was revoked")])
+def test_what_comes_between_the_check_and_the_commit_stops_the_release(
+    desk, trusted, candidate, monkeypatch, then, why
+):
+    def slow(*args, **kwargs):
+        found = approvals_of(*args, **kwargs)
+        monkeypatch.setattr(tasks.promote, "approvals_of", approvals_of)
+        if then == "reject":
+            trusted.receipt(candidate, decision="reject")
+        else:
+            revoke_identity("grace", by="ada", reason="left", ledger=desk.ledger, settings=trusted.promoter)
+        return found
+
+    trusted.receipt(candidate)
+    monkeypatch.setattr(tasks.promote, "approvals_of", slow)
+    desk.refused(candidate, why, error=UntrustedError)
+
+
 def test_a_row_without_receipts_is_not_published_and_is_without_the_check(desk, trusted, candidate, monkeypatch):
     """Somebody with the database's password writes the release itself."""
     approved = Event(entity="candidate", key=candidate, kind="approved", actor="grace", data={"receipts": []})

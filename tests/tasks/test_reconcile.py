@@ -87,6 +87,46 @@ def test_a_candidate_whose_reviewers_approved_it_is_promoted_whatever_became_of_
     assert platform.state(candidate) == "promoted" and aliased(platform.settings) == {"champion": "1"}
 
 
+def test_a_review_that_waits_when_reconcile_promotes_is_closed(platform, open_made):
+    candidate = open_made()
+    run = start_review(candidate)
+    with get_client(sync_client=True) as client:
+        client.set_flow_run_state(run.id, Suspended(timeout_seconds=60, pause_key="decision-1"), force=True)
+    platform.trusted.receipt(candidate)
+    platform.reconcile()
+    assert platform.state(candidate) == "promoted"
+    assert [each.state.name for each in review_runs(candidate)] == ["Cancelled"]
+
+
+@pytest.mark.parametrize("over", [False, True])
+def test_a_rejection_that_its_review_was_not_told_is_carried_out_also_when_its_time_is_over(platform, open_made, over):
+    candidate = open_made()
+    run = start_review(candidate)
+    with get_client(sync_client=True) as client:
+        client.set_flow_run_state(run.id, Suspended(timeout_seconds=60, pause_key="decision-1"), force=True)
+    later = platform.settings.model_copy(update={"review_timeout_hours": 0.0}) if over else platform.settings
+    platform.trusted.receipt(candidate, decision="reject")
+    now = datetime.now(UTC)
+    assert keep_house(settings=later, ledger=platform.ledger, now=now, minutes=1e6) == []
+    (found,) = reconcile(settings=later, ledger=platform.ledger, now=now)
+    assert found.outcome == "repaired" and "waited for a decision that is recorded" in found.what
+    closed, following = review_runs(candidate)
+    assert closed.id == run.id and closed.state.is_crashed() and not following.state.is_final()
+    assert platform.reconcile() == [], "one review is enough"
+
+
+def test_a_review_is_started_anew_also_where_an_earlier_run_was_deleted(platform, open_made):
+    candidate = open_made()
+    with get_client(sync_client=True) as client:
+        runs = []
+        for _ in range(2):
+            runs.append(start_review(candidate))
+            client.set_flow_run_state(runs[-1].id, Cancelled(), force=True)
+        client.delete_flow_run(runs[0].id)
+    third = start_review(candidate)
+    assert third.id not in {run.id for run in runs} and not third.state.is_final()
+
+
 def test_a_release_that_no_receipts_stand_behind_is_not_published(platform, open_made):
     candidate = open_made()
     platform.ledger.release(
