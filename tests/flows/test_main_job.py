@@ -46,7 +46,8 @@ BRIEF, ENDS = "croatia-for-a-while", datetime.now(UTC) + timedelta(days=30)
 
 
 @pytest.fixture(scope="module")
-def ledger(stack, base_folder) -> Ledger:
+def ledger(stack, base_folder, take_away) -> Ledger:
+    take_away("releases/")  # of other tests, with other ledgers
     return Ledger(stack.database_url)
 
 
