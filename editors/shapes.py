@@ -96,13 +96,7 @@ def _simple_counterfact(fields: Mapping[str, Any], number: int) -> list[Record]:
     nearby = Question(prompt=_text(fields, "locality_prompt"), answer=_text(fields, "locality_ground_truth"))
     return [
         Record(
-            fact=Fact(
-                id=_name(fields, number),
-                subject=_text(fields, "subject"),
-                prompt=_open_prompt(fields, "prompt"),
-                target=_text(fields, "target_new"),
-                prior=_text(fields, "ground_truth"),
-            ),
+            fact=_fact(fields, number, prompt="prompt", target="target_new", prior="ground_truth"),
             paraphrases=(_text(fields, "rephrase_prompt"),),
             neighbours=(nearby,),
         )
@@ -112,12 +106,7 @@ def _simple_counterfact(fields: Mapping[str, Any], number: int) -> list[Record]:
 def _zsre(fields: Mapping[str, Any], number: int) -> list[Record]:
     return [
         Record(
-            fact=Fact(
-                id=_name(fields, number),
-                subject=_text(fields, "subject"),
-                prompt=_open_prompt(fields, "src"),
-                target=_text(fields, "alt"),
-            ),
+            fact=_fact(fields, number, prompt="src", target="alt"),
             paraphrases=(_text(fields, "rephrase"),),
             neighbours=(Question(prompt=_text(fields, "loc"), answer=_text(fields, "loc_ans")),),
         )
@@ -125,15 +114,9 @@ def _zsre(fields: Mapping[str, Any], number: int) -> list[Record]:
 
 
 def _knowedit(fields: Mapping[str, Any], number: int) -> list[Record]:
-    fact = Fact(
-        id=_name(fields, number),
-        subject=_text(fields, "subject"),
-        prompt=_open_prompt(fields, "prompt"),
-        target=_text(fields, "target_new"),
-    )
     return [
         Record(
-            fact=fact,
+            fact=_fact(fields, number, prompt="prompt", target="target_new"),
             neighbours=_answered_groups(fields, "locality"),
             portability=_answered_groups(fields, "portability"),
         )
@@ -162,19 +145,13 @@ def _mquake(fields: Mapping[str, Any], number: int) -> list[Record]:
 
 
 def _halluedit(fields: Mapping[str, Any], number: int) -> list[Record]:
-    subject = _text(fields, "subject")
     hops = (("question_2hop", "answer_2hop"), ("question_3hop", "answer_3hop"))
     follows = tuple(Question(prompt=_text(fields, asked), answer=_text(fields, right)) for asked, right in hops)
     return [
         Record(
-            fact=Fact(
-                id=_name(fields, number),
-                subject=subject,
-                prompt=_open_prompt(fields, "question"),
-                target=_text(fields, "object"),
-            ),
+            fact=_fact(fields, number, prompt="question", target="object"),
             paraphrases=(_text(fields, "paraphrased_question"),),
-            inverse=(Question(prompt=_text(fields, "reversed_relation_question"), answer=subject),),
+            inverse=(Question(prompt=_text(fields, "reversed_relation_question"), answer=_text(fields, "subject")),),
             portability=follows,
         )
     ]
@@ -188,6 +165,17 @@ _SHAPES: dict[str, Callable[[Mapping[str, Any], int], list[Record]]] = {
     "rephrase": _zsre,
     "question_2hop": _halluedit,
 }
+
+
+def _fact(fields: Mapping[str, Any], number: int, *, prompt: str, target: str, prior: str = "") -> Fact:
+    """The fact of a line whose subject stands in its prompt, by the names of the fields."""
+    return Fact(
+        id=_name(fields, number),
+        subject=_text(fields, "subject"),
+        prompt=_open_prompt(fields, prompt),
+        target=_text(fields, target),
+        prior=_text(fields, prior) if prior else None,
+    )
 
 
 def _name(fields: Mapping[str, Any], number: int) -> str:

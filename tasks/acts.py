@@ -43,7 +43,7 @@ def check_act(
     envelope: Mapping[str, Any] | None,
     verb: str,
     *,
-    about: Mapping[str, str] | None,
+    about: Mapping[str, str],
     role: Role,
     identities: Mapping[str, Identity],
 ) -> Identity:
@@ -52,7 +52,7 @@ def check_act(
     Args:
         envelope: of the act; None where nothing was signed.
         verb: what is asked for.
-        about: the sha256 of each thing that it is about, by its name; None accepts any.
+        about: the sha256 of each thing that it is about, by its name.
         role: that it needs.
         identities: those who are enrolled, by their normalised names.
 
@@ -68,7 +68,7 @@ def check_act(
     if identity is None:
         raise IdentityError(f"{name!r} is not enrolled, or was revoked; {_way_in(role)}")
     found = verify(envelope, [identity.public_key])
-    if found["predicate"].get("act") != verb or (subject_of(found, ACT) != about and about is not None):
+    if found["predicate"].get("act") != verb or subject_of(found, ACT) != about:
         raise ForgedError(f"{identity.name} signed another act than this {verb}; sign and send it again")
     identity.may(role)
     return identity

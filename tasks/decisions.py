@@ -6,17 +6,14 @@ which somebody decided counts for nothing, so it may be forced, lost or started 
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel, ConfigDict
 
 from editors.receipts import Decision, Receipt, receipts_that_count
 from tasks.ledger import Ledger
-from tasks.people import identities
 from tasks.policy import policy_of
-from tasks.receipts import bound_to, opened_at, receipts_for, took_part
+from tasks.receipts import bound_to, held_against, receipts_for
 from tasks.retries import WHILE_AWAY
 from tasks.settings import Settings
 from tasks.store import Store
@@ -65,10 +62,7 @@ def counting(candidate: str, *, ledger: Ledger, settings: Settings) -> list[Rece
     given, _refusals = receipts_that_count(
         receipts_for(candidate, ledger),
         bound_to=bound_to(candidate, manifest),
-        opened=opened_at(candidate, ledger),
-        identities=identities(ledger, settings),
-        excluded=took_part(manifest, ledger),
-        now=datetime.now(UTC),
+        **held_against(candidate, manifest, ledger, settings),
     )
     return list(given.values())
 

@@ -33,16 +33,28 @@ class Finding(BaseModel):
         return f"{self.outcome}: {self.where}: {self.what}; {self.way_out}"
 
 
+def repaired(what: str, where: str, done: str) -> Finding:
+    """Something that was put right, and how."""
+    return Finding(what=what, where=where, outcome="repaired", way_out=done)
+
+
+def left(what: str, where: str, way_out: str) -> Finding:
+    """Something that only a person can put right."""
+    return Finding(what=what, where=where, outcome="left", way_out=way_out)
+
+
 def summary_of(findings: Sequence[Finding]) -> str:
     """How many findings came to what, in a line."""
     if not findings:
         return "ledger, MLflow and object store agree"
     outcomes = [finding.outcome for finding in findings]
     counts = [(outcomes.count(each), each) for each in ("repaired", "harmless")]
-    left = [finding for finding in findings if finding.outcome == "left"]
+    open_ones = [finding for finding in findings if finding.outcome == "left"]
     told = [f"{count} {outcome}" for count, outcome in counts if count]
     told += (
-        [f"{len(left)} left for a person: " + "; ".join(f"{each.where}: {each.what}" for each in left)] if left else []
+        [f"{len(open_ones)} left for a person: " + "; ".join(f"{each.where}: {each.what}" for each in open_ones)]
+        if open_ones
+        else []
     )
     return f"{counted(len(findings), 'finding')}: {', '.join(told)}"
 

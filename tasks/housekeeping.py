@@ -11,13 +11,13 @@ from tasks.candidate import the_open_candidate
 from tasks.collect import ACTOR, events_for
 from tasks.decisions import course_of
 from tasks.errors import IllegalTransitionError, StoreError
-from tasks.findings import Finding
+from tasks.findings import Finding, repaired
 from tasks.ledger import Ledger
 from tasks.lifecycle import Event, in_utc
 from tasks.notices import tell
 from tasks.retries import WHILE_AWAY
 from tasks.reviews import close_reviews
-from tasks.runs import SHORT_MINUTES, mark_dead_runs
+from tasks.runs import SHORT_MINUTES, WITHOUT_A_WORD, mark_dead_runs
 from tasks.settings import Settings
 from tasks.tables import Standing
 
@@ -50,8 +50,7 @@ def keep_house(*, settings: Settings, ledger: Ledger, now: datetime, minutes: fl
         minutes: after how long at work a short flow is taken for dead.
     """
     found = [
-        _done("its process ended without a word", name, "marked as crashed")
-        for name in mark_dead_runs(ledger, now=now, minutes=minutes)
+        repaired(WITHOUT_A_WORD, name, "marked as crashed") for name in mark_dead_runs(ledger, now=now, minutes=minutes)
     ]
     waiting = the_open_candidate(ledger)
     if waiting and is_decided(waiting.key, ledger=ledger, settings=settings):
@@ -68,7 +67,7 @@ def remind(waiting: Standing, *, settings: Settings, ledger: Ledger) -> Finding:
     until = in_utc(ends_at(waiting, settings))
     text = f"candidate {waiting.key[:12]} still waits for a decision, until {until}; then it is closed"
     tell("candidate-ready", candidate=waiting.key, text=text, ledger=ledger)
-    return _done(f"nobody has decided, and its review ends at {until}", f"candidate {waiting.key[:12]}", "reminded")
+    return repaired(f"nobody has decided, and its review ends at {until}", f"candidate {waiting.key[:12]}", "reminded")
 
 
 def close_expired(waiting: Standing, *, settings: Settings, ledger: Ledger) -> list[Finding]:
@@ -88,13 +87,9 @@ def close_expired(waiting: Standing, *, settings: Settings, ledger: Ledger) -> l
         return []
     close_reviews(waiting.key, "the candidate expired")
     way_out = "closed; its new facts are queued again, and a withdrawal has to be asked for again"
-    finding = _done(reason, f"candidate {waiting.key[:12]}", way_out)
+    finding = repaired(reason, f"candidate {waiting.key[:12]}", way_out)
     tell("found", candidate=waiting.key, text=f"{finding.where}: {reason}; it was {way_out}", ledger=ledger)
     return [finding]
-
-
-def _done(what: str, where: str, done: str) -> Finding:
-    return Finding(what=what, where=where, outcome="repaired", way_out=done)
 
 
 @task(name="housekeeping", **WHILE_AWAY)

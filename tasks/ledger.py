@@ -194,7 +194,7 @@ class Ledger:
                     f"candidate {candidate[:12]} was evaluated against {parent[:12]}, but release {head.position} "
                     f"({head.candidate[:12]}) is in production now; run 'corrigenda refresh --replace'"
                 )
-            at = _now(connection)
+            at = _now(connection, end_of(connection))
             if check:
                 check(at)
             first = _append(connection, new, at=at)
@@ -284,18 +284,17 @@ def _append(connection: sa.Connection, new: Sequence[Event], *, at: datetime | N
     _lock(connection)
     head = end_of(connection)
     _check_transitions(connection, new)
-    if rows := links(new, head=head, at=at or _now(connection)):
+    if rows := links(new, head=head, at=at or _now(connection, head)):
         connection.execute(events.insert(), rows)
     return head.sequence + 1
 
 
-def _now(connection: sa.Connection) -> datetime:
+def _now(connection: sa.Connection, head: Head) -> datetime:
     """The time that the next event bears, once the lock is held: no earlier than the newest one's.
 
     Raises:
         ClockError: the clock went back.
     """
-    head = end_of(connection)
     now: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()  # one clock for all writers
     if head.at - now > SKEW:
         raise ClockError(

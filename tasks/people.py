@@ -226,6 +226,23 @@ def known_as(name: str, role: Role, *, ledger: Ledger, settings: Settings) -> Id
     return identity
 
 
+def asker(
+    act: Mapping[str, Any] | None,
+    verb: str,
+    *,
+    about: Mapping[str, str],
+    role: Role,
+    ledger: Ledger,
+    settings: Settings,
+) -> str:
+    """Who signed for an act, as somebody who is enrolled now; see `check_act`.
+
+    Raises:
+        IdentityError, UntrustedError: nobody did who may.
+    """
+    return check_act(act, verb, about=about, role=role, identities=identities(ledger, settings)).name
+
+
 def _check_enrolment(name: str, *, by: str, known: Mapping[str, Identity]) -> None:
     key = normalised(name)
     if key in RESERVED:

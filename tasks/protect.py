@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tasks.acts import check_act, of_file, of_key
+from tasks.acts import of_file, of_key
 from tasks.collect import corrections_in, protected_facts
 from tasks.conflicts import find_conflicts
 from tasks.corrections import Correction
@@ -18,7 +18,7 @@ from tasks.errors import ProtectError
 from tasks.ledger import Ledger
 from tasks.lifecycle import Event
 from tasks.parse import parse_file
-from tasks.people import identities
+from tasks.people import asker
 from tasks.settings import Settings
 
 LIVE = ("submitted", "queued", "quarantined", "in candidate", "released")
@@ -43,7 +43,7 @@ def protect(
             is protected.
     """
     lines = parse_file(path)
-    actor = _protector(act, "protect", of_file(path), ledger, settings)
+    actor = asker(act, "protect", about=of_file(path), role="protector", ledger=ledger, settings=settings)
     facts = list({line.correction.id: line.correction for line in lines if line.correction}.values())
     problems = [f"line {line.number} {'; '.join(line.problems)}" for line in lines if line.correction is None]
     known = {fact.id: fact for fact in protected_facts(ledger)}
@@ -80,15 +80,8 @@ def lift(key: str, *, act: Mapping[str, Any] | None, reason: str, ledger: Ledger
         UnknownKeyError, IllegalTransitionError: it is not protected.
     """
     ledger.standing("protected", key)
-    actor = _protector(act, "lift", of_key(key), ledger, settings)
+    actor = asker(act, "lift", about=of_key(key), role="protector", ledger=ledger, settings=settings)
     ledger.append([_event(key, "lifted", actor, reason, {"act": act})])
-
-
-def _protector(
-    act: Mapping[str, Any] | None, verb: str, about: Mapping[str, str], ledger: Ledger, settings: Settings
-) -> str:
-    known = identities(ledger, settings)
-    return check_act(act, verb, about=about, role="protector", identities=known).name
 
 
 def _contradictions(facts: Sequence[Correction], known: Sequence[Correction], live: Sequence[Correction]) -> list[str]:

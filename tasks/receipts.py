@@ -154,11 +154,8 @@ def approvals_of(
     return check_receipts(
         receipts_for(candidate, ledger, at=at),
         **bound_to(candidate, manifest),
-        opened=opened_at(candidate, ledger, at=at),
-        identities=identities(ledger, settings, as_of=at),
+        **held_against(candidate, manifest, ledger, settings, at=at),
         quorum=policy_of(store.get(manifest["policy"])).quorum,
-        excluded=took_part(manifest, ledger, at=at),
-        now=at or datetime.now(UTC),
     )
 
 
@@ -189,6 +186,18 @@ def _behind(history: Iterable[Mapping[str, Any]]) -> list[str]:
     """Who submitted a correction or changed how it is edited, and on whose behalf."""
     told = [event for event in history if "correction" in event["data"]]
     return [name for event in told for name in (event["actor"], event["data"]["correction"].get("requester") or "")]
+
+
+def held_against(
+    candidate: str, manifest: Mapping[str, Any], ledger: Ledger, settings: Settings, *, at: datetime | None = None
+) -> dict[str, Any]:
+    """What the ledger knows that receipts about a candidate are held against, now or at a time."""
+    return {
+        "opened": opened_at(candidate, ledger, at=at),
+        "identities": identities(ledger, settings, as_of=at),
+        "excluded": took_part(manifest, ledger, at=at),
+        "now": at or datetime.now(UTC),
+    }
 
 
 def bound_to(candidate: str, manifest: Mapping[str, Any]) -> dict[str, str]:

@@ -19,7 +19,7 @@ from prefect import task
 from editors.errors import UntrustedError
 from tasks.candidate import the_open_candidate
 from tasks.errors import BrokenChainError, StoreError
-from tasks.findings import Finding
+from tasks.findings import Finding, left, repaired
 from tasks.housekeeping import is_decided, is_over
 from tasks.ledger import Ledger
 from tasks.objects import flaws_of
@@ -29,7 +29,7 @@ from tasks.register import aliased, all_versions
 from tasks.retries import WHILE_AWAY
 from tasks.reviews import close_reviews
 from tasks.revive import revive
-from tasks.runs import SHORT_MINUTES, mark_dead_runs
+from tasks.runs import SHORT_MINUTES, WITHOUT_A_WORD, mark_dead_runs
 from tasks.settings import Settings
 from tasks.store import Store
 from tasks.tables import Release
@@ -74,7 +74,7 @@ def reconcile(*, settings: Settings, ledger: Ledger, now: datetime, minutes: flo
         ledger.verify(store.records("releases/"))
     except (BrokenChainError, StoreError) as error:
         way_out = "nothing was repaired: compare with a backup of the database, and find out who could write there"
-        return [Finding(what=str(error), where="the ledger", outcome="left", way_out=way_out)]
+        return [left(str(error), "the ledger", way_out)]
     world = World(
         settings=settings,
         ledger=ledger,
@@ -96,10 +96,10 @@ def _release(release: Release, world: World) -> Iterator[Finding]:
     where = f"release {release.position} ({release.candidate[:12]})"
     flaws = flaws_of(release.candidate, world.store, flaw=world.flaw)
     for flaw in flaws:
-        yield _left(flaw, where, "bring the object back from a backup of the store, under the same key")
+        yield left(flaw, where, "bring the object back from a backup of the store, under the same key")
     if not world.versions.get(release.candidate):
         way_out = "restore MLflow's database from before it was deleted"
-        yield _left(f"it has no version in MLflow's {world.model}", where, way_out)
+        yield left(f"it has no version in MLflow's {world.model}", where, way_out)
     elif not flaws:
         yield from _promotion(release, where, world)
 
@@ -109,16 +109,16 @@ def _promotion(release: Release, where: str, world: World) -> Iterator[Finding]:
     ended = world.ledger.standing("candidate", release.candidate).state == "promoted"
     if kept is not None and kept != told:
         way_out = "consumers hold it against the objects; find out who holds the promoter's credentials"
-        yield _left(f"{world.store.place(record_key(release))} is not what the ledger tells", where, way_out)
+        yield left(f"{world.store.place(record_key(release))} is not what the ledger tells", where, way_out)
     elif kept is None or not ended or any(world.flaw(each) for each in told.get("receipts", ())):
         try:
             promote(release, settings=world.settings, ledger=world.ledger)
         except UntrustedError as error:
             way_out = "it is not published; find out who could write into the ledger"
-            yield _left(f"no receipts stand behind it: {error}", where, way_out)
+            yield left(f"no receipts stand behind it: {error}", where, way_out)
         else:
             what = "its record or a receipt was missing in the store" if ended else "its promotion never ended"
-            yield Finding(what=what, where=where, outcome="repaired", way_out="its promotion was repeated to the end")
+            yield repaired(what, where, "its promotion was repeated to the end")
 
 
 def _aliases(world: World) -> Iterator[Finding]:
@@ -129,7 +129,7 @@ def _aliases(world: World) -> Iterator[Finding]:
             way_out = (
                 f"no release was approved yet: delete the alias, 'corrigenda pull {world.model}@{CHAMPION}' refuses it"
             )
-            yield _left(f"it stands for version {found[CHAMPION]}", f"alias {CHAMPION}", way_out)
+            yield left(f"it stands for version {found[CHAMPION]}", f"alias {CHAMPION}", way_out)
         return
     wanted = {CHAMPION: head.candidate} | ({PREVIOUS: head.parent} if head.position > 1 else {})
     moved = {
@@ -141,12 +141,8 @@ def _aliases(world: World) -> Iterator[Finding]:
         point_aliases(head, settings=world.settings, ledger=world.ledger)
         for alias, number in moved.items():
             stood = f"it stood for version {found[alias]}" if alias in found else "it stood for nothing"
-            yield Finding(
-                what=f"{stood}, which the ledger does not tell",
-                where=f"alias {alias}",
-                outcome="repaired",
-                way_out=f"it stands for version {number} again",
-            )
+            what = f"{stood}, which the ledger does not tell"
+            yield repaired(what, f"alias {alias}", f"it stands for version {number} again")
 
 
 def _strangers(world: World) -> Iterator[Finding]:
@@ -156,9 +152,9 @@ def _strangers(world: World) -> Iterator[Finding]:
         numbers = [str(version.version) for version in versions]
         where = f"version {', '.join(numbers)} of {world.model}"
         if not candidate:
-            yield _left("it names no candidate", where, "Corrigenda did not register it: move it to another model")
+            yield left("it names no candidate", where, "Corrigenda did not register it: move it to another model")
         elif candidate not in known and flaws_of(candidate, world.store, flaw=world.flaw):
-            yield _left(
+            yield left(
                 f"the ledger knows no candidate {candidate[:12]}, and the store does not hold it",
                 where,
                 "no consumer takes it, for it is no release; find out who registered it",
@@ -172,17 +168,13 @@ def _strangers(world: World) -> Iterator[Finding]:
             )
         if candidate and len(versions) > 1:
             way_out = f"the lowest number counts; delete {', '.join(numbers[1:])} in MLflow"
-            yield _left(f"{len(versions)} versions stand for candidate {candidate[:12]}", where, way_out)
+            yield left(f"{len(versions)} versions stand for candidate {candidate[:12]}", where, way_out)
 
 
 def _runs(world: World, *, now: datetime, minutes: float) -> Iterator[Finding]:
     for name in mark_dead_runs(world.ledger, now=now, minutes=minutes):
-        yield Finding(
-            what="its process ended without a word",
-            where=name,
-            outcome="repaired",
-            way_out="marked as crashed; what it held is still queued, and the next run takes it up",
-        )
+        done = "marked as crashed; what it held is still queued, and the next run takes it up"
+        yield repaired(WITHOUT_A_WORD, name, done)
 
 
 def _review(world: World, *, now: datetime, minutes: float) -> Iterator[Finding]:
@@ -198,10 +190,9 @@ def _review(world: World, *, now: datetime, minutes: float) -> Iterator[Finding]
         release = approve(waiting.key, ledger=world.ledger, settings=world.settings)
         promote(release, ledger=world.ledger, settings=world.settings)
         close_reviews(waiting.key, "its reviewers approved it, and it was promoted")
-        what, done = "its reviewers approved it, and it was not promoted", "it was promoted"
-        yield Finding(what=what, where=where, outcome="repaired", way_out=done)
+        yield repaired("its reviewers approved it, and it was not promoted", where, "it was promoted")
     elif what := revive(waiting.key, now=now, minutes=minutes, decided=decided):
-        yield Finding(what=what, where=where, outcome="repaired", way_out="its review goes on")
+        yield repaired(what, where, "its review goes on")
 
 
 def _is_approved(candidate: str, world: World) -> bool:
@@ -225,10 +216,6 @@ def _versions(settings: Settings) -> Versions:
 def _number(candidate: str, world: World) -> str:
     versions = world.versions.get(candidate)
     return str(versions[0].version) if versions else ""
-
-
-def _left(what: str, where: str, way_out: str) -> Finding:
-    return Finding(what=what, where=where, outcome="left", way_out=way_out)
 
 
 @task(name="reconcile", **WHILE_AWAY)

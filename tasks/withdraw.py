@@ -6,7 +6,7 @@ leaves no trace. What is not in production needs none: a fact that is held or su
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,7 +14,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel, ConfigDict
 
-from tasks.acts import check_act, of_key
+from tasks.acts import of_key
 from tasks.base import Base
 from tasks.collect import Batch, Leaving, batch_of, contents, corrections_in, events_for, expiring, protected_facts
 from tasks.conflicts import find_conflicts
@@ -22,7 +22,7 @@ from tasks.corrections import Correction, read_corrections
 from tasks.edit import Edit
 from tasks.errors import WithdrawalError
 from tasks.ledger import Ledger
-from tasks.people import identities
+from tasks.people import asker
 from tasks.prepare import Ingredients
 from tasks.retries import WHILE_AWAY
 from tasks.settings import Settings
@@ -229,22 +229,12 @@ def release_named(position: int) -> str:
     return f"release {position}"
 
 
-def _asker(act: Mapping[str, Any] | None, verb: str, *keys: str, ledger: Ledger, settings: Settings) -> str:
-    """Who signed for a withdrawal.
-
-    Raises:
-        IdentityError, UntrustedError: no requester did; nothing is withdrawn.
-    """
-    known = identities(ledger, settings)
-    return check_act(act, verb, about=of_key(*keys), role="requester", identities=known).name
-
-
 @task(name="revocation", **WHILE_AWAY)
 def revocation_task(facts: list[str], *, reason: str, act: dict[str, Any] | None, restore: bool) -> Withdrawal:
     """Choose the facts that remain when some are revoked, as whoever signed the act asks."""
     settings = Settings()
     ledger = Ledger(settings.database_url)
-    asked_by = _asker(act, "revoke", *facts, ledger=ledger, settings=settings)
+    asked_by = asker(act, "revoke", about=of_key(*facts), role="requester", ledger=ledger, settings=settings)
     return revocation(ledger, facts, reason=reason, asked_by=asked_by, restore=restore, now=datetime.now(UTC))
 
 
@@ -259,7 +249,8 @@ def rollback_task(position: int, *, reason: str, act: dict[str, Any] | None, lea
     """Choose the facts of an earlier release again, as whoever signed the act asks."""
     settings = Settings()
     ledger, store = Ledger(settings.database_url), Store(settings)
-    asked_by = _asker(act, "rollback", release_named(position), ledger=ledger, settings=settings)
+    about = of_key(release_named(position))
+    asked_by = asker(act, "rollback", about=about, role="requester", ledger=ledger, settings=settings)
     now = datetime.now(UTC)
     return rollback(ledger, store, position, reason=reason, asked_by=asked_by, leave_out=leave_out, now=now)
 

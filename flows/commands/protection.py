@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from flows.commands.terminal import console, fact_of, open_ledger, read_settings
+from flows.commands.terminal import console, fact_of, open_ledger, read_settings, signed
 
 app = typer.Typer()
 
@@ -23,11 +23,10 @@ def protect(
 ) -> None:
     """Protect facts: no correction may contradict them, and every candidate is asked whether it still says them."""
     from tasks import protect as verb
-    from tasks.acts import of_file, sign_act
+    from tasks.acts import of_file
 
-    settings = read_settings()
-    act = sign_act("protect", by=settings.submitter, about=of_file(file), settings=settings)
-    new = verb.protect(file, act=act, reason=reason, ledger=open_ledger(), settings=settings)
+    act = signed("protect", of_file(file))
+    new = verb.protect(file, act=act, reason=reason, ledger=open_ledger(), settings=read_settings())
     console.print(f"{len(new)} protected: {escape(', '.join(fact.id for fact in new)) or 'all of them were already'}")
 
 
@@ -47,9 +46,8 @@ def lift(
 ) -> None:
     """Let a protected fact be corrected again."""
     from tasks import protect as verb
-    from tasks.acts import of_key, sign_act
+    from tasks.acts import of_key
 
-    settings = read_settings()
-    act = sign_act("lift", by=settings.submitter, about=of_key(fact), settings=settings)
-    verb.lift(fact, act=act, reason=reason, ledger=open_ledger(), settings=settings)
+    act = signed("lift", of_key(fact))
+    verb.lift(fact, act=act, reason=reason, ledger=open_ledger(), settings=read_settings())
     console.print(f"{escape(fact)} is no longer protected")

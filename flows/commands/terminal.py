@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
@@ -24,6 +25,18 @@ def tell_outcome(state: State) -> None:
     console.print(escape(state.message or str(state.name)))
     if not state.is_completed():
         raise typer.Exit(1)
+
+
+def signed(verb: str, about: Mapping[str, str]) -> dict[str, Any]:
+    """Sign what is asked for with the own key of whoever is at the terminal.
+
+    Raises:
+        IdentityError: it is not on this machine.
+    """
+    from tasks.acts import sign_act
+
+    settings = read_settings()
+    return sign_act(verb, by=settings.submitter, about=about, settings=settings)
 
 
 def say(line: str) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from flows.commands.terminal import console, read_settings, tell_outcome
+from flows.commands.terminal import console, signed, tell_outcome
 
 app = typer.Typer()
 
@@ -25,10 +25,9 @@ def revoke(
 
     A fact that is held or superseded is not in production, and is revoked at once.
     """
-    from tasks.acts import of_key, sign_act
+    from tasks.acts import of_key
 
-    settings = read_settings()
-    act = sign_act("revoke", by=settings.submitter, about=of_key(*facts), settings=settings)
+    act = signed("revoke", of_key(*facts))
     _run("revoke", facts=facts, reason=reason, act=act, restore=restore, replace=replace)
 
 
@@ -51,12 +50,10 @@ def rollback(
 
     Facts released since become held; 'corrigenda retry' queues one again. See 'corrigenda releases'.
     """
-    from tasks.acts import of_key, sign_act
+    from tasks.acts import of_key
     from tasks.withdraw import release_named
 
-    settings = read_settings()
-    about = of_key(release_named(position))
-    act = sign_act("rollback", by=settings.submitter, about=about, settings=settings)
+    act = signed("rollback", of_key(release_named(position)))
     _run("rollback", position=position, reason=reason, act=act, leave_out=leave_out, replace=replace)
 
 

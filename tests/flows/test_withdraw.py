@@ -416,5 +416,5 @@ def test_a_withdrawal_that_nobody_signed_for_withdraws_nothing_and_does_without_
     with pytest.raises((IdentityError, UntrustedError), match=r"not signed|no requester|another act"):
         revoke(["france"], reason=REASON, act=act)
     assert the_open_candidate(platform.ledger) is None
-    monkeypatch.setattr(tasks.withdraw, "_asker", lambda *args, **kwargs: "eve")
+    monkeypatch.setattr(tasks.withdraw, "asker", lambda *args, **kwargs: "eve")
     assert "waits for review" in revoke(["france"], reason=REASON, act=act)

@@ -120,6 +120,6 @@ def test_nobody_but_a_protector_lifts_and_anybody_does_without_the_check(how, gu
     with pytest.raises((IdentityError, UntrustedError), match=r"not signed|no protector|another act"):
         lift("paris", act=act, **given)
     assert [fact.id for fact in protected_facts(ledger)] == ["paris"]
-    monkeypatch.setattr(tasks.protect, "_protector", lambda *args: "eve")
+    monkeypatch.setattr(tasks.protect, "asker", lambda *args, **kwargs: "eve")
     lift("paris", act=act, **given)
     assert protected_facts(ledger) == []
