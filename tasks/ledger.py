@@ -205,7 +205,7 @@ class Ledger:
         return release
 
     def find(self, beginning: str) -> Sequence[tuple[Entity, str]]:
-        """The things that are called so, each with its kind; or the one whose key begins so.
+        """The things that are called so, each with its kind; or the one whose key begins so, with its receipts.
 
         Raises:
             UnknownKeyError: nothing is, or the keys of several begin so.
@@ -222,7 +222,8 @@ class Ledger:
             return exact
         if not found:
             raise UnknownKeyError(f"the ledger knows nothing called {beginning!r}; see 'corrigenda corrections'")
-        if len(found) > 1:
+        whole = found[0][1]
+        if any(key != whole and not key.startswith(f"{whole}:") for _, key in found):
             names = ", ".join(f"{entity} {key}" for entity, key in found[:NAMED])
             raise UnknownKeyError(f"{beginning!r} is the beginning of {len(found)} keys: {names}; write more of it")
         return found

@@ -212,9 +212,10 @@ def test_a_terminal_is_in_the_database_as_requester(stack):
     assert (address.username, address.database) == ("corrigenda_requester", "corrigenda")
     assert address.query["host"] == str(read_layout(stack.home).sockets)
     terminal = Ledger(Settings().database_url)
-    assert terminal.standings("correction") == []
+    before = terminal.verify().sequence
     with pytest.raises(IllegalTransitionError):
         terminal.append([Event(entity="correction", key="c-9", kind="queued", actor="ada")])
+    assert terminal.verify().sequence == before
 
 
 def test_an_address_that_names_its_user_keeps_it(monkeypatch):

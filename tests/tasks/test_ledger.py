@@ -30,6 +30,10 @@ def candidate(key: str, kind: str, **more) -> Event:
     return Event(entity="candidate", key=key, kind=kind, actor="grace", **more)
 
 
+def decision(key: str) -> Event:
+    return Event(entity="receipt", key=key, kind="approve", actor="grace")
+
+
 def test_state_is_the_newest_event_and_content_the_submission(ledger):
     ledger.append([event("c-1", "submitted", data={"x": 1}), event("c-1", "queued", reason="fine")])
     standing = ledger.standing("correction", "c-1")
@@ -108,7 +112,16 @@ def test_a_thing_is_found_by_the_beginning_of_its_key(ledger):
     assert ledger.find("c-12") == [("correction", "c-12")]
     assert ledger.find("c-1") == [("correction", "c-1")], "a whole key is no beginning"
     assert ledger.find("c_") == [("correction", "c_3")], "nothing in it is a wildcard"
-    for beginning, named in (("c-", "2 keys: correction c-1, correction c-12"), ("d", "nothing called 'd'")):
+    ledger.append([candidate("fa10", "opened", data={"parent": "base"}), decision("fa10:grace")])
+    assert ledger.find("fa1") == [("candidate", "fa10"), ("receipt", "fa10:grace")], (
+        "a receipt belongs to its candidate"
+    )
+    ledger.append([decision("fa11:grace")])
+    for beginning, named in (
+        ("fa1", "3 keys"),
+        ("c-", "2 keys: correction c-1, correction c-12"),
+        ("d", "nothing called 'd'"),
+    ):
         with pytest.raises(UnknownKeyError, match=named):
             ledger.find(beginning)
 
