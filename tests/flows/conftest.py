@@ -40,6 +40,8 @@ FLAGS = [
 ]
 
 PATIENCE_MS = 120_000
+PICTURES = os.environ.get("CORRIGENDA_PICTURES")
+"""The folder for pictures; read here, since the local stack of the tests takes all such settings away."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,8 +106,8 @@ class Person:
             form.page.locator(".p-select-option", has_text=decision).click()
             for place, text in enumerate((reviewer, code(), strike, comment)):
                 form.locator("textarea").nth(place).fill(text)
-            if picture and (folder := os.environ.get("CORRIGENDA_PICTURES")):
-                form.screenshot(path=Path(folder) / f"{picture}.png")
+            if picture and PICTURES:
+                form.screenshot(path=Path(PICTURES) / f"{picture}.png")
             form.get_by_role("button", name="Submit").click()
             form.wait_for(state="hidden")
             return seen
