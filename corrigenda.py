@@ -70,6 +70,7 @@ class ConsumerSettings(BaseSettings):
     registered_model: str = "assistant"
     root_fingerprint: str = ""
     device: str = "auto"
+    serve_key: SecretStr = SecretStr("")
 
     @classmethod
     def settings_customise_sources(

@@ -22,7 +22,7 @@ from rich.table import Table
 from benchmarks.outcome import RESULTS, Result, table_of
 
 HOUR = ("solve", "moments", "values", "evaluation", "memory", "quality")
-LONGER = ("late_round", "gate", "published", "rounds", "capacity")
+LONGER = ("serving", "late_round", "gate", "published", "rounds", "capacity")
 
 
 def main() -> int:

@@ -4,7 +4,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import Any, cast
 
 import torch
@@ -21,7 +22,6 @@ Progress = Callable[[str, int, int], None]
 _ROWS = 128
 
 
-@torch.no_grad()
 def decode(
     model: PreTrainedModel,
     prompts: Sequence[Sequence[int]],
@@ -39,29 +39,50 @@ def decode(
         choose: picks the next tokens from the logits of all rows.
         finished: whether what a row has written so far is enough; it leaves the batch then.
     """
+    written: list[list[int]] = [[] for _ in prompts]
+    steps = decoding(
+        model, prompts, choose=lambda logits, _: choose(logits), finished=lambda row: finished(row, written[row])
+    )
+    for tokens in islice(steps, length):
+        for row, token in tokens.items():
+            written[row].append(token)
+    return written
+
+
+@torch.no_grad()
+def decoding(
+    model: PreTrainedModel,
+    prompts: Sequence[Sequence[int]],
+    *,
+    choose: Callable[[Float[Tensor, "rows vocab"], Sequence[int]], Int[Tensor, " rows"]],
+    finished: Callable[[int], bool],
+) -> Iterator[dict[int, int]]:
+    """Yield the next token of each row that still writes, step by step; others may write between two steps.
+
+    Args:
+        model: the model that writes.
+        prompts: token rows, BOS first; padded on the left.
+        choose: picks the next tokens from the logits of the rows that are named.
+        finished: whether a row has written enough, asked after each step; it leaves the batch then.
+    """
     ids, mask = pad([Row(ids=tuple(prompt)) for prompt in prompts], device=model.device, left=True)
     positions = (mask.cumsum(-1) - 1).clamp(min=0)
     backbone, cache = backbone_of(model), DynamicCache(config=model.config)
-    written: list[list[int]] = [[] for _ in prompts]
-    writing: list[int] = list(range(len(prompts)))
-    for _ in range(length):
+    writing = list(range(len(prompts)))
+    while writing:
         output: Any = backbone(
             input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
         )
-        ids = choose(project(model, output.last_hidden_state[:, -1]))[:, None]
-        for row, token in zip(writing, cast(list[list[int]], ids.tolist()), strict=True):
-            written[row].extend(token)
-        going = [place for place, row in enumerate(writing) if not finished(row, written[row])]
-        if not going:
-            break
+        ids = choose(project(model, output.last_hidden_state[:, -1]), writing)[:, None]
+        yield dict(zip(writing, cast(list[int], ids[:, 0].tolist()), strict=True))
+        going = [place for place, row in enumerate(writing) if not finished(row)]
         if len(going) < len(writing):
-            kept = torch.tensor(going, device=model.device)
+            kept = torch.tensor(going, dtype=torch.long, device=model.device)
             cache.batch_select_indices(kept)
             ids, mask, positions = ids[kept], mask[kept], positions[kept]
             writing = [writing[place] for place in going]
         mask = torch.cat([mask, mask.new_ones(len(writing), 1)], dim=1)
         positions = positions[:, -1:] + 1
-    return written
 
 
 def greedy(logits: Float[Tensor, "rows vocab"]) -> Int[Tensor, " rows"]:

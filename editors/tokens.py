@@ -79,9 +79,21 @@ def chat_row(tokenizer: PreTrainedTokenizerFast, message: str) -> Row:
     Raises:
         InvalidConfigError: the tokenizer has no chat template.
     """
+    return messages_row(tokenizer, [{"role": "user", "content": message}])
+
+
+def messages_row(tokenizer: PreTrainedTokenizerFast, messages: list[dict[str, str]]) -> Row:
+    """Return the row of a conversation in the chat template, up to where the assistant answers.
+
+    Args:
+        tokenizer: the model's own.
+        messages: each with `role` and `content`.
+
+    Raises:
+        InvalidConfigError: the tokenizer has no chat template.
+    """
     if not tokenizer.chat_template:
         raise InvalidConfigError("the tokenizer has no chat template; ask in raw form")
-    messages = [{"role": "user", "content": message}]
     text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     return text_row(tokenizer, cast(str, text))
 

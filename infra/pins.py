@@ -14,7 +14,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 HEADER = (
-    "# Everything that core, platform and dev need on Python 3.11; torch is installed first. Written by `make pins`.\n"
+    "# Everything that core, platform, serve and dev need on Python 3.11; torch is installed first. "
+    "Written by `make pins`.\n"
 )
 TORCH_AND_ITS_OWN = ("torch", "triton", "nvidia-", "cuda-")
 
@@ -23,7 +24,8 @@ def main() -> None:
     """Write infra/pins.txt for the pyproject.toml of this working copy."""
     project = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
-    wanted = [Requirement(line) for line in [*project["dependencies"], *extras["platform"], *extras["dev"]]]
+    chosen = [*project["dependencies"], *extras["platform"], *extras["serve"], *extras["dev"]]
+    wanted = [Requirement(line) for line in chosen]
     pins = [f"{name}=={version}\n" for name, version in sorted(closure(wanted).items())]
     Path("infra/pins.txt").write_text(HEADER + "".join(pins), encoding="utf-8")
 

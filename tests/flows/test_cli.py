@@ -16,7 +16,7 @@ COMMANDS = {
     "policies": {"policy"},
     "reviews": {"refresh", "review"},
     "withdrawals": {"revoke", "expire", "rollback"},
-    "releases": {"releases", "pull", "export", "ask"},
+    "releases": {"releases", "pull", "export", "ask", "serve"},
     "notices": {"notices"},
     "the ledger": {"reconcile", "ledger"},
     "trust": {"trust", "people"},
