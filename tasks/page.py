@@ -35,7 +35,7 @@ def page(report: Report, verdict: Verdict, *, title: str) -> str:
         verdict=verdict,
         relations=_relations(report),
         failing=_failing(report),
-        pictures={"metrics": _as_data(bars(report.metrics))},
+        pictures={"metrics": as_data(bars(report.metrics))},
         in_words=in_words,
         asked=asked,
         should_be=_should_be,
@@ -99,7 +99,7 @@ def _should_be(answer: Answer) -> str:
     return f"not {answer.target}" if answer.kind == "absence" else answer.target or "as before"
 
 
-def _as_data(figure: Figure) -> str:
+def as_data(figure: Figure) -> str:
     """A figure as the address of an SVG picture that holds itself; the same figure gives the same bytes."""
     picture = BytesIO()
     with rc_context({"svg.hashsalt": "corrigenda", "svg.fonttype": "path"}):

@@ -123,6 +123,13 @@ def ledger_url(stack: Stack) -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="module")
+def module_url(stack: Stack) -> Iterator[str]:
+    """An empty database for a module whose tests only read what its fixture wrote."""
+    with own_database(stack) as url:
+        yield url
+
+
 @pytest.fixture
 def ledger(ledger_url: str) -> Ledger:
     """A ledger of the test's own, in which nothing has happened yet."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, time
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -71,6 +72,27 @@ def as_of(
     for s in ledger.standings("correction", states=["released"], as_of=until):
         table.add_row(s.key, escape(fact_of(s)), in_utc(s.at), escape(s.actor))
     console.print(table)
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(help="a new folder, or an earlier report, which is replaced")],
+) -> None:
+    """Write the history as pages to look at: releases, facts, metrics over releases, who decided what."""
+    from editors.folders import whole_folder
+    from tasks.site import CARD, site
+    from tasks.store import Store
+
+    with whole_folder(folder, card=CARD) as built, console.status("reading") as status:
+        pages = site(
+            open_ledger(),
+            Store(read_settings()),
+            progress=lambda what, done, total: status.update(f"{what}: {done} of {total}"),
+        )
+        for path, content in pages:
+            (built / path).parent.mkdir(exist_ok=True)
+            (built / path).write_bytes(content)
+    console.print(f"[green]written[/] {folder / 'index.html'}", highlight=False, soft_wrap=True)
 
 
 def _end_of(moment: str) -> datetime:

@@ -18,7 +18,7 @@ COMMANDS = {
     "withdrawals": {"revoke", "expire", "rollback"},
     "releases": {"releases", "pull", "export", "ask", "serve"},
     "notices": {"notices"},
-    "the ledger": {"reconcile", "ledger"},
+    "the ledger": {"reconcile", "ledger", "report"},
     "trust": {"trust", "people"},
     "the engine": {"locate", "benchmark"},
 }
