@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from editors.digests import canonical_json
 from editors.envelopes import claimed
@@ -163,6 +164,7 @@ def over_releases(shown: Sequence[Shown]) -> Figure:
     middle.set_ylabel("against the base")
     below.bar(positions, [len(each.manifest["facts"]) for each in shown], color="#4f81bd", width=0.6)
     below.set_ylabel("facts")
+    below.yaxis.set_major_locator(MaxNLocator(integer=True))
     below.set_xlabel("release")
     below.set_xticks(positions if len(positions) <= 20 else positions[:: -(-len(positions) // 20)])
     return figure
