@@ -14,6 +14,8 @@ from flows.commands.terminal import console, open_ledger, read_settings, say
 
 if TYPE_CHECKING:
     from editors.export import CheckpointExport, LoraExport
+    from tasks.differences import Difference
+    from tasks.report import Metric
 
 app = typer.Typer()
 
@@ -92,6 +94,54 @@ def ask(
         model, tokenizer = corrigenda.load(name, candidate=candidate)
     for answer in generate(model, tokenizer, prompts, chat=chat):
         console.print(escape(answer), highlight=False)
+
+
+@app.command()
+def diff(
+    one: Annotated[
+        str, typer.Argument(metavar="ONE", help="a release's number, model@alias, model/number or a digest")
+    ],
+    other: Annotated[str, typer.Argument(metavar="OTHER", help="the same, of what is compared with it")],
+    answers: Annotated[int, typer.Option(min=0, help="show so many of the answers that differ")] = 20,
+) -> None:
+    """Show what is different between two releases: facts, metrics and answers."""
+    from tasks.differences import content_of, difference
+
+    settings = read_settings()
+    first, second = (content_of(name, settings=settings) for name in (one, other))
+    found = difference(first, second)
+    console.print(
+        f"{escape(one)} ({first.candidate[:12]}) → {escape(other)} ({second.candidate[:12]})", highlight=False
+    )
+    for sign, facts in (("[green]+[/]", found.added), ("[red]-[/]", found.removed)):
+        for fact in facts:
+            said = f"{fact.prompt.replace('{}', fact.subject)} → {fact.target}"
+            console.print(f"{sign} {escape(fact.id)}: {escape(said)}", highlight=False)
+    if not found.added and not found.removed:
+        console.print("the same facts")
+    console.print(_metrics(found, one, other))
+    if found.answers:
+        console.print(_answers(found, one, other, limit=answers))
+
+
+def _metrics(found: Difference, one: str, other: str) -> Table:
+    table = Table("metric", escape(one), escape(other))
+    for name, (first, second) in found.metrics.items():
+        table.add_row(name, *(_measured(metric) for metric in (first, second)))
+    return table
+
+
+def _measured(metric: Metric | None) -> str:
+    return "–" if metric is None or metric.after is None else f"{metric.after:.4g} of {metric.count}"
+
+
+def _answers(found: Difference, one: str, other: str, *, limit: int) -> Table:
+    shown, total = found.answers[:limit], len(found.answers)
+    title = f"{len(shown)} of {total} answers that differ; --answers {total} shows all" if len(shown) < total else None
+    table = Table("asked for", "prompt", escape(one), escape(other), title=title)
+    for answer in shown:
+        table.add_row(answer.kind, *(escape(text) for text in (answer.prompt, answer.one, answer.other)))
+    return table
 
 
 def _changed(opened: Mapping[str, Any]) -> str:
