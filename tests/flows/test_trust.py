@@ -48,6 +48,7 @@ def test_a_root_is_made_once_and_the_first_administrator_with_it(founded, tmp_pa
     known = identities(founded, Settings())
     assert {name: each.roles for name, each in known.items()} == {
         "promoter": (),
+        "releasesigner": (),
         "ada": ("administrator", "protector", "requester"),
     }
 
