@@ -101,7 +101,7 @@ def sign_folder(folder: Path, signing: Signing) -> dict[str, Any]:
 
     with tempfile.TemporaryDirectory() as scratch:
         bundle = Path(scratch) / "bundle"
-        config: Any = Config()
+        config: Any = Config().set_hashing_config(_every_file())
         try:
             if signing.pkcs11:
                 modules = [signing.pkcs11_module] if signing.pkcs11_module else []
@@ -129,11 +129,9 @@ def verify_folder(folder: Path, bundle: Mapping[str, Any], *, public: str) -> No
     Raises:
         ForgedError: it doesn't, or not with that.
     """
-    from model_signing.hashing import Config as Hashing
     from model_signing.verifying import Config
 
-    hashing: Any = Hashing()
-    config: Any = Config().set_hashing_config(hashing.set_ignored_paths(paths=[], ignore_git_paths=False))
+    config: Any = Config().set_hashing_config(_every_file())
     with tempfile.TemporaryDirectory() as scratch:
         file, key = Path(scratch) / "bundle", Path(scratch) / "key"
         file.write_bytes(canonical_json(bundle))
@@ -150,6 +148,14 @@ def verify_folder(folder: Path, bundle: Mapping[str, Any], *, public: str) -> No
         except Exception as error:  # whatever the libraries find wrong with a bundle that anybody may have written
             why = _difference(folder, bundle) or (str(error).strip() or type(error).__name__).splitlines()[0]
             raise ForgedError(f"the signature does not hold: {why}") from error
+
+
+def _every_file() -> Any:  # noqa: ANN401 - imported late
+    """How a folder is hashed: all of it, also what belongs to git."""
+    from model_signing.hashing import Config
+
+    config: Any = Config()
+    return config.set_ignored_paths(paths=[], ignore_git_paths=False)
 
 
 def _difference(folder: Path, bundle: Mapping[str, Any]) -> str:
