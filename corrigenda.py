@@ -1,12 +1,14 @@
 """The public face of Corrigenda for programs: pull, verify, load and export a release.
 
     folder = corrigenda.pull("assistant@champion", "served/")
+    corrigenda.verify(folder, root="9f2c...")
     model, tokenizer = corrigenda.load("assistant@champion")
     adapter = corrigenda.export("assistant@champion", "adapter/", form="lora")
 
-A version is believed only if the object store holds a release record for it, which the promoter alone may write, and
-if every byte hashes to what its manifest says. Of the project's packages this module imports `editors` alone, so it
-works in a folder that has a `tasks/` or `flows/` of its own; nothing heavy is imported before it is used.
+A version is believed only if the object store holds a release's manifest for it, which the promoter alone may write,
+and if every byte hashes to what its manifest says. Where a root's fingerprint is set, its signatures, receipts and the
+chain behind it must lead to that root too. Of the project's packages this module imports `editors` alone, so it works
+in a folder that has a `tasks/` or `flows/` of its own; nothing heavy is imported before it is used.
 """
 
 from __future__ import annotations
@@ -15,7 +17,9 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterator
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +34,8 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from editors.errors import UnprovenError
+from editors.evidence import CARD, FOLDER, NEWEST, gather, record_key
 from editors.folders import files_of, whole_folder
 
 if TYPE_CHECKING:
@@ -43,7 +49,6 @@ CONNECT_SECONDS = 5
 ATTEMPTS = 4
 CHUNK = 1 << 20
 ABSENT = {"404", "NoSuchKey", "NotFound"}
-CARD = "corrigenda.json"
 COMPARED = 32  # prompts
 DIGEST = re.compile(r"[0-9a-f]{64}")
 PLAIN_PATH = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*/)?[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -95,6 +100,8 @@ class ReleaseError(Exception):
     ├── NotReleasedError      the version is no release
     ├── AlteredError          a file or record is missing, incomplete, or differs from its digest
     └── RegistryAwayError     the registry or the object store doesn't answer
+
+    Of AlteredError is also what doesn't prove what it should: signatures, receipts, and the chain of releases.
     """
 
 
@@ -107,7 +114,7 @@ class NotReleasedError(ReleaseError):
 
 
 class AlteredError(ReleaseError):
-    """A file or record is missing, incomplete, or differs from its digest."""
+    """A file or record is missing, incomplete, differs from its digest, or doesn't prove what it should."""
 
 
 class RegistryAwayError(ReleaseError):
@@ -116,7 +123,7 @@ class RegistryAwayError(ReleaseError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Version:
-    """A candidate that may be used: its digest, its manifest, and its release record (None with `candidate=True`)."""
+    """A candidate that may be used: its digest, its manifest, and its release's (None with `candidate=True`)."""
 
     candidate: str
     manifest: dict[str, Any]
@@ -131,7 +138,7 @@ def pull(
     settings: ConsumerSettings | None = None,
     report: Progress = lambda line: None,
 ) -> Path:
-    """Write a release as a folder that `AutoModelForCausalLM.from_pretrained` loads.
+    """Write a release as a folder that `AutoModelForCausalLM.from_pretrained` loads, with what proves it.
 
     Args:
         name: `model@alias`, `model/number`, or the 64 hex digits of a candidate.
@@ -151,6 +158,7 @@ def pull(
     target = Path(folder)
     with whole_folder(target, card=CARD) as built:
         version, base, patch = _fetch(name, candidate=candidate, settings=settings, report=report)
+        _prove(version, built / FOLDER, patch=patch, settings=settings, report=report)
         report("patching the base's weights")
         _build(version, base, patch, built)
     return target
@@ -193,6 +201,8 @@ def export(
 
     settings = settings or ConsumerSettings()
     version, base, path = _fetch(name, candidate=candidate, settings=settings, report=report)
+    with tempfile.TemporaryDirectory() as scratch:
+        _prove(version, Path(scratch) / FOLDER, patch=path, settings=settings, report=report)
     patch = Patch.load(path, expected=version.manifest["patch"])
     prompts = _prompts(version.manifest, Objects(settings))
     report(f"exporting, and comparing logits at {len(prompts)} prompts")
@@ -202,23 +212,54 @@ def export(
     return to_checkpoint(base, patch, target, dtype=precision, prompts=prompts)
 
 
-def verify(folder: str | Path) -> dict[str, Any]:
-    """Hash every file of a pulled folder against its card; returns the card.
+def verify(
+    folder: str | Path,
+    *,
+    root: str = "",
+    base: str | Path | None = None,
+    without_base: bool = False,
+    settings: ConsumerSettings | None = None,
+    report: Progress = lambda line: None,
+) -> dict[str, Any]:
+    """Verify a pulled folder, with no service asked; returns its card.
+
+    Every file, the signatures under the root, the receipts, the chain of releases back to the base, and that the
+    weights differ from the base's by exactly the patch.
+
+    Args:
+        folder: as `pull` wrote it.
+        root: the root's fingerprint, had from somebody who can be believed; that of the settings by default.
+        base: folder of the base; by default the one that `pull` left in the cache.
+        without_base: leave the weights and the configuration unverified where the base is not here.
+        settings: name the root and the cache; read from the environment by default.
+        report: called with a line for each check that holds.
 
     Raises:
-        AlteredError: names the file, and both digests.
+        AlteredError: a check doesn't hold, or can't be made; the message names the file.
     """
-    folder = Path(folder)
-    try:
-        card = json.loads((folder / CARD).read_bytes())
-    except (OSError, ValueError) as error:
-        raise AlteredError(f"{folder / CARD} can't be read: {error}; pull the release again") from error
-    for name, digest in card["files"].items():
-        _check_file(folder / name, digest)
-    extra = files_of(folder).keys() - {*card["files"], CARD}
-    if extra:
-        raise AlteredError(f"{folder} holds files that its card doesn't name: {', '.join(sorted(extra))}")
-    return card
+    from editors.verifying import read_card, verify_release
+
+    settings, folder = settings or ConsumerSettings(), Path(folder)
+    root = root or settings.root_fingerprint
+    if not DIGEST.fullmatch(root):
+        raise AlteredError(
+            f"{root!r} is no fingerprint of a root, without which nothing can be verified: name it with --root, or set "
+            "CORRIGENDA_ROOT_FINGERPRINT, to what whoever runs the platform told you; 'corrigenda trust show' prints it"
+        )
+    with _unproven():
+        release = verify_release(folder, root=root, report=report)
+        place = Path(base) if base else settings.home / "cache" / "bases" / release.manifest["base"]
+        if place.is_dir():
+            report(f"weights: {_rebuilt(folder, place, release.manifest)}")
+        elif base or not without_base:
+            raise UnprovenError(
+                f"{folder}: the weights and the configuration were not verified, because the base "
+                f"{release.manifest['base']} is not in {place}. All else holds. Name its folder with --base DIR, or "
+                "leave this check out with --without-base"
+            )
+        else:
+            report("weights: NOT VERIFIED, nor the configuration, for the base is not here")
+        return read_card(folder)
 
 
 def load(
@@ -232,14 +273,38 @@ def load(
     from editors.models import load_model
 
     settings = settings or ConsumerSettings()
+    return load_model(cached(name, candidate=candidate, settings=settings), device=settings.device)
+
+
+def cached(
+    name: str,
+    *,
+    candidate: bool = False,
+    settings: ConsumerSettings | None = None,
+    report: Progress = lambda line: None,
+) -> Path:
+    """Pull a release into the cache, unless it is there, and verify all of it but its weights; returns its folder.
+
+    Raises:
+        ReleaseError: see there.
+    """
+    from editors.verifying import check_files, read_card, verify_release
+
+    settings = settings or ConsumerSettings()
     version = resolve(name, Objects(settings), candidate=candidate, settings=settings)
     folder = settings.home / "cache" / "versions" / version.candidate
-    if not folder.is_dir():
-        pull(version.candidate, folder, candidate=candidate, settings=settings)
-    card = verify(folder)
-    if card["candidate"] != version.candidate:
-        raise AlteredError(f"{folder / CARD} is of candidate {card['candidate']}, expected {version.candidate}")
-    return load_model(folder, device=settings.device)
+    proven = bool(version.release and settings.root_fingerprint)
+    if not folder.is_dir() or (proven and not (folder / FOLDER).is_dir()):
+        pull(version.candidate, folder, candidate=candidate, settings=settings, report=report)
+    with _unproven():
+        card = read_card(folder)
+        if card.get("candidate") != version.candidate:
+            raise UnprovenError(f"{folder / CARD} is of candidate {card.get('candidate')}, not {version.candidate}")
+        if proven:
+            verify_release(folder, root=settings.root_fingerprint)
+        else:
+            check_files(folder, card)
+    return folder
 
 
 def resolve(name: str, objects: Objects, *, candidate: bool, settings: ConsumerSettings) -> Version:
@@ -250,7 +315,7 @@ def resolve(name: str, objects: Objects, *, candidate: bool, settings: ConsumerS
         AlteredError: its manifest hashes to something else.
     """
     digest = name if DIGEST.fullmatch(name) else _registered_digest(name, settings)
-    release = objects.record(f"releases/{digest}.json")
+    release = objects.record(record_key(digest))
     if release is None and not candidate:
         raise NotReleasedError(
             f"{name} is candidate {digest[:12]}, which is no release: nobody approved it, wherever the alias points; "
@@ -400,6 +465,9 @@ def _fetch(name: str, *, candidate: bool, settings: ConsumerSettings, report: Pr
     """Find a version, and bring the folder of its base and the file of its patch into the cache."""
     objects, cache = Objects(settings), settings.home / "cache"
     version = resolve(name, objects, candidate=candidate, settings=settings)
+    for what in ("base", "patch"):
+        if not DIGEST.fullmatch(version.manifest[what]):
+            raise AlteredError(f"the manifest names a {what} {version.manifest[what]!r}, which is no digest")
     report(f"{name} is candidate {version.candidate[:12]}, {_position(version)}")
     base = _fetch_base(version.manifest, objects, cache=cache, report=report)
     return version, base, _fetch_patch(version.manifest["patch"], objects, cache=cache)
@@ -429,15 +497,30 @@ def _fetch_patch(digest: str, objects: Objects, *, cache: Path) -> Path:
     return path
 
 
-def _build(version: Version, base: Path, patch: Path, folder: Path) -> None:
-    """Write the patched model, its tokenizer and its card into an empty folder."""
-    from editors.models import load_model
-    from editors.patch import Patch, apply_
+def _prove(version: Version, evidence: Path, *, patch: Path, settings: ConsumerSettings, report: Progress) -> None:
+    """Bring what proves a release into a folder, and refuse it unless it leads to the root, where one is set."""
+    if version.release is None:
+        return
+    from editors.verifying import verify_evidence
 
-    model, tokenizer = load_model(base, device="cpu")
-    apply_(model, Patch.load(patch, expected=version.manifest["patch"]), base=version.manifest["base"])
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    card = {"candidate": version.candidate, "manifest": version.manifest, "release": version.release}
+    try:
+        gather(version.candidate, Objects(settings), evidence, patch=patch)
+        if settings.root_fingerprint:
+            verify_evidence(evidence, card, root=settings.root_fingerprint)
+            report(f"it is signed, and was approved, under the root {settings.root_fingerprint[:12]}")
+    except UnprovenError as error:
+        if settings.root_fingerprint:
+            raise AlteredError(str(error)) from error
+        shutil.rmtree(evidence, ignore_errors=True)
+        report(f"nothing here proves it: {error}")
+
+
+def _build(version: Version, base: Path, patch: Path, folder: Path) -> None:
+    """Write the patched model, its tokenizer and its card into a folder."""
+    from editors.building import build
+
+    build(version.manifest, base=base, patch=patch, folder=folder)
     files = {name: _hash_file(path) for name, path in files_of(folder).items()}
     card = {
         "candidate": version.candidate,
@@ -446,6 +529,23 @@ def _build(version: Version, base: Path, patch: Path, folder: Path) -> None:
         "release": version.release,
     }
     (folder / CARD).write_text(json.dumps(card, indent=1, sort_keys=True), encoding="utf-8")
+
+
+def _rebuilt(folder: Path, base: Path, manifest: Mapping[str, Any]) -> str:
+    """Hold a folder's weights against what its base and its patch give."""
+    from editors.building import check_base, check_weights
+
+    check_base(manifest, base)
+    return check_weights(manifest, base=base, patch=folder / FOLDER / NEWEST["patch"], folder=folder)
+
+
+@contextmanager
+def _unproven() -> Iterator[None]:
+    """Call what `editors` finds wrong with a release by this module's own name."""
+    try:
+        yield
+    except UnprovenError as error:
+        raise AlteredError(str(error)) from error
 
 
 def _prompts(manifest: dict[str, Any], objects: Objects) -> list[str]:

@@ -23,7 +23,8 @@
         |-- ElsewhereError          it is about another candidate, report, policy or parent
         |-- ExpiredReceiptError     its time is over
         |-- ObjectionError          a reviewer decided against it
-        `-- QuorumError             too few approvals count
+        |-- QuorumError             too few approvals count
+        `-- UnprovenError           a file of a release does not prove what it should
 
 Every message says what, where, what was got, and the way out. Nothing has been changed when one is raised.
 """
@@ -175,3 +176,7 @@ class ObjectionError(UntrustedError):
 
 class QuorumError(UntrustedError):
     """Too few approvals count."""
+
+
+class UnprovenError(UntrustedError):
+    """A file of a release is missing, differs, or does not prove what it should; the message names it."""

@@ -30,7 +30,7 @@ LOOKALIKES = str.maketrans(
 )
 """Cyrillic and Greek letters that are read as Latin ones."""
 
-Kind = Literal["person", "service"]
+Kind = Literal["person", "service", "signer"]
 Role = Literal["requester", "reviewer", "protector", "administrator"]
 ROLES: tuple[Role, ...] = get_args(Role)
 
@@ -41,13 +41,13 @@ class Identity:
 
     Attributes:
         name: as people write it.
-        kind: a person, or a service.
-        roles: what a person may do; a service has none.
-        public_key: of their own Ed25519 key, in hexadecimal.
+        kind: a person, a service, or a signer of releases.
+        roles: what a person may do; others have none.
+        public_key: of their own Ed25519 key, in hexadecimal; of a signer, what signing.py holds a release against.
         enrolled_by: who asked the root for it.
         at: when, an ISO time in UTC.
-        sealed_secret: of one-time codes, sealed to the review service; empty for a service.
-        sealing_key: with which secrets are sealed to a service, in hexadecimal; empty for a person.
+        sealed_secret: of one-time codes, sealed to the review service; empty for others.
+        sealing_key: with which secrets are sealed to a service, in hexadecimal; empty for others.
     """
 
     name: str

@@ -1,7 +1,7 @@
-"""The beginning of trust: a root, the review service's keys, and the first who are enrolled under it.
+"""The beginning of trust: a root, the promoter's keys, and the first who are enrolled under it.
 
 On the local stack the first start does all of it. Elsewhere the root is made on a machine of its own, from which the
-review service's keys are carried to the promoter, and the fingerprint to everybody.
+promoter's keys are carried to where it runs, and the fingerprint to everybody.
 """
 
 from __future__ import annotations
@@ -11,15 +11,16 @@ import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from editors.signing import release_public
 from tasks.ledger import Ledger
-from tasks.people import enrol_first, enrol_review_service
+from tasks.people import enrol_first, enrol_release_signer, enrol_review_service
 from tasks.roots import make_root, root_key
 from tasks.sealing import service_keys
 from tasks.settings import Settings, acting_as
 
 
 def found_trust(*, report: Callable[[str], None]) -> str:
-    """Make what is missing of a root, the review service's keys, and who is enrolled; returns the fingerprint.
+    """Make what is missing of a root, the promoter's keys, and who is enrolled; returns the fingerprint.
 
     Raises:
         IdentityError: another key is enrolled for the review service, or the root's key is not here.
@@ -34,26 +35,31 @@ def found_trust(*, report: Callable[[str], None]) -> str:
         elif not promoter.signing_key.get_secret_value():
             keys = service_keys()
             _keep(keys, kept)
-            report(f"the review service's keys are in {kept}: set them where the promoter runs")
+            report(f"the promoter's keys are in {kept}: set them where it runs")
         settings = Settings.model_validate({**keys, "root_fingerprint": fingerprint})
     enrol_all_first(Ledger(settings.database_url), settings, report=report)
     return fingerprint
 
 
 def enrol_all_first(ledger: Ledger, settings: Settings, *, report: Callable[[str], None]) -> None:
-    """Enrol the review service, and whoever does this as the first administrator; once.
+    """Enrol the review service, the key that signs releases, and whoever does this as first administrator; once.
+
+    Where releases are signed in a token or through Sigstore, 'corrigenda trust signer' enrols that.
 
     Raises:
         IdentityError: see `found_trust`.
     """
     root = root_key(settings.trust_folder)
     enrol_review_service(root, ledger=ledger, settings=settings)
+    if pem := settings.release_key.get_secret_value():
+        public = release_public(pem, place="CORRIGENDA_RELEASE_KEY")
+        enrol_release_signer(public, root, ledger=ledger, settings=settings)
     if first := enrol_first(settings.submitter, root=root, ledger=ledger, settings=settings):
         report(f"{first.identity.name} is enrolled as {', '.join(first.identity.roles)}; the key is {first.key_file}")
 
 
 def _keep(keys: Mapping[str, str], file: Path) -> None:
-    """Write the review service's keys for their owner's eyes only."""
+    """Write the promoter's keys for their owner's eyes only."""
     import json
 
     with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as stream:

@@ -40,7 +40,8 @@ FREE_PORTS = range(20000, 32000)
 class Keys:
     """A role's credentials, empty where it uses none.
 
-    For S3, for the ledger's database, and those with which the review service signs and opens sealed secrets.
+    For S3, for the ledger's database, those with which the review service signs and opens sealed secrets, and the one
+    with which releases are signed.
     """
 
     access_key: str = ""
@@ -49,6 +50,7 @@ class Keys:
     database_password: str = ""
     signing_key: str = ""
     sealing_key: str = ""
+    release_key: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -108,6 +108,7 @@ def own_credentials(keys: Keys) -> Mapping[str, str]:
         "CORRIGENDA_DATABASE_PASSWORD": keys.database_password,
         "CORRIGENDA_SIGNING_KEY": keys.signing_key,
         "CORRIGENDA_SEALING_KEY": keys.sealing_key,
+        "CORRIGENDA_RELEASE_KEY": keys.release_key,
     }
     return {name: value for name, value in table.items() if value}
 

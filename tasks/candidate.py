@@ -37,6 +37,8 @@ FORMAT = 1
 DECIDED = ("parent", "new", "returning", "leaving")
 """What of a manifest the ledger keeps, since a decision carries it out."""
 NAMED = 1000  # characters
+PINS = Path(__file__).parent.parent / "infra" / "pins.txt"
+"""The packages that candidates are made with."""
 
 
 class Candidate(BaseModel):
@@ -96,6 +98,7 @@ def store_candidate(
         "policy": store.put(policy.text.encode()).sha256,
         "report": store_report(report, verdict, store),
         "code": code_digest(),
+        "pins": sha256_file(PINS),
     }
     digest = digest_of(manifest)
     store.put_record(f"candidates/{digest}.json", manifest)

@@ -19,6 +19,7 @@ from editors.envelopes import key_of, new_key, public_key, save_key
 from editors.errors import UntrustedError
 from editors.identities import Identity, Role, certify, check_name, identity_of, normalised
 from editors.receipts import REVIEW_SERVICE
+from editors.signing import RELEASE_SIGNER
 from tasks.acts import check_act, of_key, sign_act
 from tasks.errors import IdentityError
 from tasks.ledger import Ledger
@@ -31,7 +32,9 @@ ROOT = "root key"
 """Who enrols the first ones: whoever holds the root's key."""
 FIRST_ROLES: tuple[Role, ...] = ("administrator", "requester", "protector")
 """Of the first one enrolled: everything but to review, since whoever submits can't approve."""
-RESERVED = frozenset({"rootkey", REVIEW_SERVICE, "editor", "consumer", "corrigenda", "refresh", "intake"})
+RESERVED = frozenset(
+    {"rootkey", REVIEW_SERVICE, normalised(RELEASE_SIGNER), "editor", "consumer", "corrigenda", "refresh", "intake"}
+)
 """Names by which the ledger calls the platform's own parts."""
 ISSUER = "Corrigenda"
 
@@ -142,6 +145,31 @@ def enrol_review_service(root: Ed25519PrivateKey, *, ledger: Ledger, settings: S
     return identity
 
 
+def enrol_release_signer(public: str, root: Ed25519PrivateKey, *, ledger: Ledger, settings: Settings) -> Identity:
+    """Certify what releases are signed with; once.
+
+    Args:
+        public: what their signatures are held against, by editors/signing.py.
+        root: the root's key.
+        ledger: where it is recorded.
+        settings: name the root.
+
+    Raises:
+        IdentityError: something else is certified for it.
+    """
+    known = identities(ledger, settings).get(normalised(RELEASE_SIGNER))
+    if known and known.public_key == public:
+        return known
+    if known:
+        raise IdentityError(
+            f"releases are signed with another key since {known.at}; 'corrigenda people revoke \"{RELEASE_SIGNER}\"' "
+            "ends that. What it signed before stays signed"
+        )
+    identity = Identity(name=RELEASE_SIGNER, kind="signer", roles=(), public_key=public, enrolled_by=ROOT, at=_now())
+    _record(identity, root, ledger)
+    return identity
+
+
 def enrol_first(name: str, *, root: Ed25519PrivateKey, ledger: Ledger, settings: Settings) -> Enrolled | None:
     """Enrol the first administrator, who may also submit and protect; nobody where there is one."""
     if any("administrator" in each.roles for each in identities(ledger, settings).values()):
@@ -176,14 +204,22 @@ def identities(ledger: Ledger, settings: Settings, *, as_of: datetime | None = N
         settings: name the root by its fingerprint.
         as_of: at that time.
     """
-    found: dict[str, Identity] = {}
+    return {key: identity for key, (identity, _) in certified(ledger, settings, as_of=as_of).items()}
+
+
+def certified(
+    ledger: Ledger, settings: Settings, *, as_of: datetime | None = None
+) -> dict[str, tuple[Identity, Mapping[str, Any]]]:
+    """Those who are enrolled as `identities` tells, each with the certificate that proves it."""
+    found: dict[str, tuple[Identity, Mapping[str, Any]]] = {}
     for standing in ledger.standings("identity", states=["enrolled"], as_of=as_of):
         try:
-            identity = identity_of(standing.data["certificate"], settings.root_fingerprint)
+            certificate = standing.data["certificate"]
+            identity = identity_of(certificate, settings.root_fingerprint)
         except (UntrustedError, KeyError):
             continue
         if identity.key == standing.key and not _is_old(identity, ledger, as_of):
-            found[identity.key] = identity
+            found[identity.key] = identity, certificate
     return found
 
 

@@ -1,26 +1,25 @@
 """Promote or reject: the decision of reviewers takes effect.
 
 What lets a candidate through are their receipts, checked here, whatever brought us here. The decision and the release
-row are one transaction, a compare-and-swap on the parent: that is the commit. The release record in the object store
-and the aliases in MLflow are written from that row, and the ledger's `promoted` comes last. So a second run after a
+row are one transaction, a compare-and-swap on the parent: that is the commit. The signed manifest in the object store
+and the aliases in MLflow are made from that row, and the ledger's `promoted` comes last. So a second run after a
 crash writes the same again, and nobody is asked twice. A row that no receipts stand behind is not published.
 """
 
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Any
 
 from prefect import task
 
-from editors.digests import canonical_json
 from tasks.collect import ACTOR, events_for
 from tasks.errors import IllegalTransitionError, RegistryError, StaleParentError
 from tasks.ledger import Ledger
 from tasks.lifecycle import Event
 from tasks.notices import tell, tell_approved, tell_promoted
-from tasks.objects import EVIDENCE, check_objects
-from tasks.receipts import approvals_of, receipts_for
+from tasks.objects import check_objects
+from tasks.publish import publish
+from tasks.receipts import approvals_of
 from tasks.register import point_alias, version_of
 from tasks.retries import WHILE_AWAY
 from tasks.settings import Settings
@@ -86,13 +85,11 @@ def promote(release: Release, *, settings: Settings, ledger: Ledger) -> str:
 
     Raises:
         UntrustedError: no receipts stand behind the row; nothing is published.
+        IdentityError: this process has nothing that it may sign releases with; no alias is moved.
     """
     approvals_of(release.candidate, ledger, settings, at=release.at)
     tell_approved(release, ledger=ledger)
-    store = Store(settings)
-    for envelope in receipts_for(release.candidate, ledger, at=release.at):
-        store.put(canonical_json(envelope))
-    store.put_record(record_key(release), release_record(release, store, ledger))
+    publish(release, store=Store(settings), ledger=ledger, settings=settings)
     newest = point_aliases(release, settings=settings, ledger=ledger)
     _finish(release.candidate, ledger)
     version = version_of(settings, release.candidate)
@@ -114,11 +111,6 @@ def point_aliases(release: Release, *, settings: Settings, ledger: Ledger) -> bo
     return newest
 
 
-def record_key(release: Release) -> str:
-    """Where a release's record is in the object store."""
-    return f"releases/{release.candidate}.json"
-
-
 def _finish(candidate: str, ledger: Ledger) -> None:
     """Record that a promotion ended; once, whoever else ends it too."""
     try:
@@ -127,26 +119,6 @@ def _finish(candidate: str, ledger: Ledger) -> None:
     except IllegalTransitionError:
         if ledger.standing("candidate", candidate).state != "promoted":
             raise
-
-
-def release_record(release: Release, store: Store, ledger: Ledger) -> dict[str, Any]:
-    """The release as consumers see it; made of the ledger's own words, so it is the same each time."""
-    manifest = store.manifest(release.candidate)
-    approval = next(e for e in ledger.history("candidate", release.candidate) if e["kind"] == "approved")
-    signed = {"receipts": approval["data"]["receipts"]} if "receipts" in approval["data"] else {}  # the first had none
-    return {
-        "format": manifest["format"],
-        "position": release.position,
-        "candidate": release.candidate,
-        "parent": release.parent,
-        "base": manifest["base"],
-        "objects": {name: store.stat(manifest[name]).record() for name in EVIDENCE},
-        "reviewer": approval["actor"],
-        "comment": approval["reason"],
-        **signed,
-        "approved": approval["at"].isoformat(),
-        "ledger": {"sequence": approval["seq"], "digest": approval["digest"]},
-    }
 
 
 @task(name="promote", **WHILE_AWAY)

@@ -17,13 +17,15 @@ from typing import TYPE_CHECKING
 from prefect import task
 
 from editors.errors import UntrustedError
+from editors.evidence import record_key, signature_key
 from tasks.candidate import the_open_candidate
 from tasks.errors import BrokenChainError, StoreError
 from tasks.findings import Finding, left, repaired
 from tasks.housekeeping import is_decided, is_over
 from tasks.ledger import Ledger
 from tasks.objects import flaws_of
-from tasks.promote import CHAMPION, PREVIOUS, approve, point_aliases, promote, record_key, release_record
+from tasks.promote import CHAMPION, PREVIOUS, approve, point_aliases, promote
+from tasks.publish import flaw_of_signature, release_record
 from tasks.receipts import approvals_of
 from tasks.register import aliased, all_versions
 from tasks.retries import WHILE_AWAY
@@ -105,19 +107,29 @@ def _release(release: Release, world: World) -> Iterator[Finding]:
 
 
 def _promotion(release: Release, where: str, world: World) -> Iterator[Finding]:
-    kept, told = world.store.record(record_key(release)), release_record(release, world.store, world.ledger)
+    """Whether a release's manifest is what the ledger tells, signed, and its promotion at its end."""
+    store, key = world.store, record_key(release.candidate)
+    try:
+        told = release_record(release, store=store, ledger=world.ledger, settings=world.settings)
+    except StoreError as error:  # the one before it is not published, as was told of that one
+        yield left(str(error), where, "put right what the release before it lacks, and reconcile again")
+        return
+    kept, signed = store.record(key), store.read(signature_key(release.candidate)) is not None
     ended = world.ledger.standing("candidate", release.candidate).state == "promoted"
     if kept is not None and kept != told:
-        way_out = "consumers hold it against the objects; find out who holds the promoter's credentials"
-        yield left(f"{world.store.place(record_key(release))} is not what the ledger tells", where, way_out)
-    elif kept is None or not ended or any(world.flaw(each) for each in told.get("receipts", ())):
+        way_out = "consumers hold it against its signature; find out who holds the promoter's credentials"
+        yield left(f"{store.place(key)} is not what the ledger tells", where, way_out)
+    elif kept and signed and (flaw := flaw_of_signature(kept, store=store, settings=world.settings)):
+        yield left(flaw, where, "consumers refuse it; find out who holds the promoter's credentials")
+    elif not (kept and signed and ended) or any(map(world.flaw, (*told["receipts"], *told["certificates"]))):
         try:
             promote(release, settings=world.settings, ledger=world.ledger)
         except UntrustedError as error:
             way_out = "it is not published; find out who could write into the ledger"
             yield left(f"no receipts stand behind it: {error}", where, way_out)
         else:
-            what = "its record or a receipt was missing in the store" if ended else "its promotion never ended"
+            lost = "its manifest, its signature or a receipt was missing in the store"
+            what = lost if ended else "its promotion never ended"
             yield repaired(what, where, "its promotion was repeated to the end")
 
 
@@ -137,7 +149,7 @@ def _aliases(world: World) -> Iterator[Finding]:
         for alias, candidate in wanted.items()
         if (number := _number(candidate, world)) and found.get(alias) != number
     }
-    if moved and world.store.record(record_key(head)) is not None:
+    if moved and world.store.record(record_key(head.candidate)) is not None:
         point_aliases(head, settings=world.settings, ledger=world.ledger)
         for alias, number in moved.items():
             stood = f"it stood for version {found[alias]}" if alias in found else "it stood for nothing"

@@ -18,14 +18,15 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from editors.envelopes import new_key, pem_of
+from editors.signing import new_release_key
 from tasks.errors import IdentityError
 
 SUITE = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.CHACHA20_POLY1305)
 
 
 def service_keys() -> dict[str, str]:
-    """Make the review service's two private keys, as PEM, under the names of the settings."""
-    return {"signing_key": pem_of(new_key()), "sealing_key": new_sealing_key()}
+    """Make the promoter's private keys, as PEM, under the names of the settings: two for reviews, one for releases."""
+    return {"signing_key": pem_of(new_key()), "sealing_key": new_sealing_key(), "release_key": new_release_key()}
 
 
 def new_sealing_key() -> str:

@@ -74,6 +74,10 @@ class Settings(ConsumerSettings):
     key_file: Path | None = None
     signing_key: SecretStr = SecretStr("")
     sealing_key: SecretStr = SecretStr("")
+    release_key: SecretStr = SecretStr("")
+    release_pkcs11: SecretStr = SecretStr("")
+    release_pkcs11_module: str = ""
+    release_sigstore: bool = False
     webhook_url: str = ""
     webhook_secret: SecretStr = SecretStr("")
 

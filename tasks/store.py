@@ -66,14 +66,14 @@ class Store(Objects):
         return blob
 
     def records(self, prefix: str) -> Iterator[dict[str, Any]]:
-        """The JSON objects whose names begin with a prefix.
+        """The JSON objects whose names begin with a prefix and end in `.json`.
 
         Raises:
             StoreError: one of them is none.
         """
         with self._write_errors(prefix):
             pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
-            keys = [item["Key"] for page in pages for item in page.get("Contents", ())]
+            keys = [item["Key"] for page in pages for item in page.get("Contents", ()) if item["Key"].endswith(".json")]
         for key in keys:
             try:
                 record = self.record(key)

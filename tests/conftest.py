@@ -207,9 +207,10 @@ class Trusted:
 
 def trust_in(stack: Stack, url: str, folder: Path, patch: pytest.MonkeyPatch) -> Trusted:
     """Make a root in a folder, and enrol the review service, ada and grace in the ledger at an address."""
+    from editors.signing import release_public
     from tasks.ledger import Ledger
     from tasks.people import ROOT as ROOT_KEY
-    from tasks.people import enrol_review_service
+    from tasks.people import enrol_release_signer, enrol_review_service
     from tasks.roots import root_key
 
     ledger = Ledger(url)
@@ -218,7 +219,10 @@ def trust_in(stack: Stack, url: str, folder: Path, patch: pytest.MonkeyPatch) ->
     trusted = Trusted(stack, ledger, folder / "trust")
     for name, value in trusted.environment.items():
         patch.setenv(name, value)
-    enrol_review_service(root_key(folder / "trust"), ledger=ledger, settings=trusted.promoter)
+    root, promoter = root_key(folder / "trust"), trusted.promoter
+    enrol_review_service(root, ledger=ledger, settings=promoter)
+    public = release_public(promoter.release_key.get_secret_value(), place="the stack's own")
+    enrol_release_signer(public, root, ledger=ledger, settings=promoter)
     trusted.enrol("ada", "administrator", "requester", "protector", by=ROOT_KEY)
     trusted.enrol("grace", "reviewer")
     return trusted
@@ -287,6 +291,7 @@ def open_made(tiny_platform: Settings) -> Callable[..., str]:
         blobs = {each: store.put(content + each.encode()).sha256 for each in EVIDENCE}
         blobs["policy"] = store.put(Path(tiny_platform.policy).read_bytes()).sha256
         manifest = {"format": 1, "base": "base", "base_files": [], "parent": parent, **blobs}
+        manifest |= {"values": [], "code": "code", "pins": "pins"}
         manifest |= {"new": list(new), "returning": [], "leaving": [], "asked_by": ""}
         digest = digest_of(manifest)
         store.put_record(f"candidates/{digest}.json", manifest)

@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 
 import corrigenda
-from corrigenda import AlteredError, Version, _build, verify
+from corrigenda import Version, _build
+from editors.errors import UnprovenError
 from editors.models import load_tokenizer, weights_digest
 from editors.patch import Patch
+from editors.verifying import check_files, read_card
+from tasks.base import describe_files
 
 TEMPLATES = {"default": "{{ messages }}", "tool": "{{ messages }}!"}
 
@@ -25,26 +28,27 @@ def pulled(tiny_folder: Path, tmp_path: Path) -> Path:
     tokenizer.chat_template = TEMPLATES
     tokenizer.save_pretrained(base)
     patch = Patch(base=weights_digest(base))
-    manifest = {"base": patch.base, "patch": patch.save(tmp_path / "patch")}
+    manifest = {"base": patch.base, "base_files": describe_files(base), "patch": patch.save(tmp_path / "patch")}
     _build(Version(candidate="c", manifest=manifest, release=None), base, tmp_path / "patch", folder)
     return folder
 
 
 def test_a_pulled_folder_has_all_chat_templates_and_passes_verification(pulled):
     assert load_tokenizer(pulled).chat_template == TEMPLATES
-    assert "additional_chat_templates/tool.jinja" in verify(pulled)["files"]
+    check_files(pulled, read_card(pulled))
+    assert "additional_chat_templates/tool.jinja" in read_card(pulled)["files"]
 
 
 def test_an_altered_chat_template_in_a_subfolder_is_named(pulled):
     (pulled / "additional_chat_templates" / "tool.jinja").write_text("other")
-    with pytest.raises(AlteredError, match=r"additional_chat_templates/tool\.jinja: expected sha256"):
-        verify(pulled)
+    with pytest.raises(UnprovenError, match=r"additional_chat_templates/tool\.jinja: expected sha256"):
+        check_files(pulled, read_card(pulled))
 
 
 def test_a_chat_template_that_the_card_does_not_name_is_refused(pulled):
     (pulled / "additional_chat_templates" / "more.jinja").write_text("more")
-    with pytest.raises(AlteredError, match=r"doesn't name: additional_chat_templates/more\.jinja"):
-        verify(pulled)
+    with pytest.raises(UnprovenError, match=r"doesn't name: additional_chat_templates/more\.jinja"):
+        check_files(pulled, read_card(pulled))
 
 
 @pytest.mark.parametrize("name", ["../escaped", "/etc/escaped", "a/../escaped", ".hidden", "a//b", "a/b/c", ""])

@@ -49,6 +49,21 @@ def pull(
 
 
 @app.command()
+def verify(
+    target: Annotated[str, typer.Argument(help=f"a folder that was pulled; or {NAME_HELP}, to pull it first")],
+    root: Annotated[str, typer.Option(help="the root's fingerprint; by default that of the settings")] = "",
+    base: Annotated[Path | None, typer.Option(help="folder of the base; by default the one in the cache")] = None,
+    without_base: Annotated[bool, typer.Option("--without-base", help="not the weights, if it is not here")] = False,
+) -> None:
+    """Verify a release with no service asked: files, signatures, receipts, the chain to the base, and the weights."""
+    import corrigenda
+
+    folder = Path(target) if Path(target).is_dir() else corrigenda.cached(target, report=say)
+    corrigenda.verify(folder, root=root, base=base, without_base=without_base, report=say)
+    console.print(f"[green]verified[/] {folder}")
+
+
+@app.command()
 def export(
     name: Annotated[str, typer.Argument(help=NAME_HELP)],
     folder: Annotated[Path, typer.Argument(help="a new folder, or an earlier export, which is replaced")],

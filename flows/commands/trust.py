@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -44,6 +45,23 @@ def init() -> None:
 
 
 @trust_app.command()
+def signer(
+    public: Annotated[str, typer.Argument(help="a file with the public P-256 key as PEM; or an identity at Sigstore")],
+    issuer: Annotated[str, typer.Option(help="of the identity at Sigstore, an address")] = "",
+) -> None:
+    """Certify what releases are signed with, where that is a key in a token, or Sigstore."""
+    from editors.signing import release_public, sigstore_public
+    from tasks.people import enrol_release_signer
+    from tasks.roots import root_key
+
+    settings = read_settings()
+    held = sigstore_public(public, issuer) if issuer else release_public(Path(public).read_text(), place=public)
+    root = root_key(settings.trust_folder)
+    done = enrol_release_signer(held, root, ledger=open_ledger(), settings=settings)
+    console.print(f"releases are signed by {escape(public)}, certified on {done.at}", highlight=False)
+
+
+@trust_app.command()
 def show() -> None:
     """Show the root's fingerprint, whether its key is here, and the services that it vouches for."""
     from tasks.people import identities
@@ -55,8 +73,8 @@ def show() -> None:
     console.print("its key is here" if here == settings.root_fingerprint else "its key is not here", highlight=False)
     known = identities(open_ledger(), settings).values()
     for each in known:
-        if each.kind == "service":
-            console.print(f"service {each.name}, since {each.at}", highlight=False)
+        if each.kind != "person":
+            console.print(f"{each.kind} {each.name}, since {each.at}", highlight=False)
     console.print(f"{sum(each.kind == 'person' for each in known)} people; see 'corrigenda people list'")
 
 

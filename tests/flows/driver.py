@@ -42,6 +42,8 @@ EARLY = (
     "mlflow.data.pandas_dataset",
     "mlflow.models.display_utils",
     "mlflow.pyfunc",
+    "model_signing.signing",
+    "model_signing.verifying",
     "prefect.task_engine",
     "psycopg2.extras",
     "pyarrow.pandas_compat",

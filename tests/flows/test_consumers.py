@@ -35,7 +35,7 @@ name, folder, first, last, step = sys.argv[1], Path(sys.argv[2]), *map(int, sys.
 for number in range(first, last, step):
     settings = corrigenda.ConsumerSettings(home=folder / f"home{number}")
     pulled = corrigenda.pull(name, folder / f"pulled{number}", settings=settings)
-    card = corrigenda.verify(pulled)
+    card = corrigenda.verify(pulled, settings=settings)
     print(json.dumps(card["candidate"]), flush=True)
 """
 

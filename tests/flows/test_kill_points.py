@@ -36,6 +36,7 @@ AFTER_IT = [
     ("ledger accepted used approve", 1),
     ("ledger release", 1),
     ("store releases", 1),
+    ("store releases", 2),
     ("mlflow registered-models alias", 1),
     ("mlflow registered-models alias", 2),
     ("ledger promoted", 1),

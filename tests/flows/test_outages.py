@@ -32,7 +32,7 @@ def networks():
 def test_a_service_that_goes_away_in_a_promotion_loses_nothing(world, trusted, open_made, stack, monkeypatch, part):
     candidate = open_made()
     release = trusted.approve(candidate)
-    step = {"s3": "release_record", "mlflow": "point_aliases", "postgres": "_finish"}[part]
+    step = {"s3": "publish", "mlflow": "point_aliases", "postgres": "_finish"}[part]
     original = getattr(tasks.promote, step)
 
     def outage(*args, **kwargs):

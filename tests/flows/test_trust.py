@@ -6,8 +6,10 @@ import re
 
 import pyotp
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 from typer.testing import CliRunner
 
+from editors.signing import new_release_key, release_public
 from flows.cli import app
 from tasks.ledger import Ledger
 from tasks.people import identities, secret_of
@@ -48,6 +50,7 @@ def test_a_root_is_made_once_and_the_first_administrator_with_it(founded, tmp_pa
     known = identities(founded, Settings())
     assert {name: each.roles for name, each in known.items()} == {
         "promoter": (),
+        "releasesigner": (),
         "ada": ("administrator", "protector", "requester"),
     }
 
@@ -108,3 +111,15 @@ def test_the_local_stack_enrols_its_review_service_and_whoever_started_it(stack)
     known = identities(Ledger(stack.database_url), settings)
     assert known["promoter"].kind == "service"
     assert known[settings.submitter].roles == ("administrator", "protector", "requester")
+
+
+def test_a_key_in_a_token_is_certified_by_its_public_half_once_the_one_before_is_revoked(founded, tmp_path):
+    key = load_pem_private_key(new_release_key().encode(), None).public_key()
+    (tmp_path / "key.pub").write_bytes(key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    refused = invoke("trust", "signer", str(tmp_path / "key.pub"))
+    assert refused.exit_code and "releases are signed with another key" in str(refused.exception)
+    told("people", "revoke", "release signer", "--reason", "it moves into a token")
+    assert "releases are signed by" in told("trust", "signer", str(tmp_path / "key.pub"))
+    public = release_public((tmp_path / "key.pub").read_text(), place="key.pub")
+    assert identities(founded, Settings())["releasesigner"].public_key == public
+    assert "signer release signer, since" in told("trust", "show")

@@ -105,8 +105,8 @@ def test_nobody_enters_without_credentials(stack, door):
         connection.close()
 
 
-@pytest.mark.parametrize("secret", ["CORRIGENDA_SIGNING_KEY", "CORRIGENDA_SEALING_KEY"])
-def test_only_the_promoters_process_is_given_what_signs_receipts_and_opens_secrets(stack, secret):
+@pytest.mark.parametrize("secret", ["CORRIGENDA_SIGNING_KEY", "CORRIGENDA_SEALING_KEY", "CORRIGENDA_RELEASE_KEY"])
+def test_only_the_promoters_process_is_given_what_signs_receipts_and_releases_and_opens_secrets(stack, secret):
     given = {part.name: psutil.Process(part.pid).environ() for part in local.status(stack.home)}
     assert {name for name, environment in given.items() if secret in environment} == {"promoter"}
     assert set(given) == {*local.SERVERS, *local.RUNNERS}

@@ -39,6 +39,7 @@ def test_twenty_promoters_of_five_candidates_make_one_chain(trusted, open_made, 
             assert isinstance(error, StaleParentError) and f"release {position}" in str(error)
             assert ledger.standing("candidate", candidate).state == "opened"
             assert Store(settings).record(f"releases/{candidate}.json") is None
+            assert Store(settings).read(f"releases/{candidate}.sig") is None
         parent = winner.candidate
     assert [release.position for release in ledger.releases()] == [1, 2]
     ledger.verify(Store(settings).records("releases/"))

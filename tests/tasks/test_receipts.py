@@ -61,6 +61,8 @@ class Desk:
             "corrections": self.store.put(lines).sha256,
             "facts": [{"id": fact.id} for fact in facts],
             "code": self.folder.name,  # the tests share an object store
+            "pins": "pins",
+            "values": [],
             "base": "b" * 64,
             "parent": head.candidate if head else "b" * 64,
             "new": list(new),

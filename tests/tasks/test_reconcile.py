@@ -15,7 +15,7 @@ from tasks.findings import Finding
 from tasks.housekeeping import keep_house
 from tasks.ledger import Ledger
 from tasks.lifecycle import Event
-from tasks.promote import point_aliases, promote, record_key, release_record
+from tasks.promote import promote
 from tasks.reconcile import reconcile
 from tasks.register import aliased, registry
 from tasks.reviews import review_runs, start_review
@@ -139,16 +139,6 @@ def test_a_release_that_no_receipts_stand_behind_is_not_published(platform, open
     assert aliased(platform.settings) == {} and platform.store.record(f"releases/{candidate}.json") is None
 
 
-def test_a_release_from_before_there_were_receipts_is_left_in_peace(platform, open_made):
-    candidate = open_made()
-    approved = Event(entity="candidate", key=candidate, kind="approved", actor="grace")
-    release = platform.ledger.release(candidate, parent="base", new=[approved])
-    platform.store.put_record(record_key(release), release_record(release, platform.store, platform.ledger))
-    point_aliases(release, settings=platform.settings, ledger=platform.ledger)
-    platform.ledger.append([Event(entity="candidate", key=candidate, kind="promoted", actor="corrigenda")])
-    assert platform.reconcile() == []
-
-
 def test_a_promotion_that_a_later_one_overtook_gets_its_record_and_leaves_the_alias(platform, open_made):
     first = open_made()
     late = platform.approve(first)
@@ -163,8 +153,26 @@ def test_a_lost_record_is_written_again(platform, open_made, take_away):
     platform.release(candidate)
     record = platform.store.read(f"releases/{candidate}.json")
     take_away(f"releases/{candidate}.json")
-    assert told(platform.reconcile()) == [("repaired", "its record or a receipt was missing in the store")]
+    assert told(platform.reconcile()) == [
+        ("repaired", "its manifest, its signature or a receipt was missing in the store")
+    ]
     assert platform.store.read(f"releases/{candidate}.json") == record
+
+
+def test_a_lost_signature_is_made_again_and_another_ones_is_told(platform, open_made, take_away):
+    first = open_made()
+    platform.release(first)
+    second = open_made(parent=first)
+    platform.release(second)
+    take_away(f"releases/{second}.sig")
+    assert told(platform.reconcile()) == [
+        ("repaired", "its manifest, its signature or a receipt was missing in the store")
+    ]
+    assert platform.reconcile() == []
+    take_away(f"releases/{second}.sig")
+    platform.store.put_record(f"releases/{second}.sig", platform.store.record(f"releases/{first}.sig"))
+    (found,) = platform.reconcile()
+    assert found.outcome == "left" and "does not sign it" in found.what
 
 
 def test_an_alias_moved_by_hand_is_told_and_put_back(platform, open_made):

@@ -1,0 +1,123 @@
+"""Building: a version's folder from its base and its patch, and whether a folder is what they give.
+
+A version differs from its base at the sites of its patch, by exactly the patch, and nowhere else. So whoever has the
+base needs to believe nobody about weights: they build them again, and compare every tensor.
+"""
+
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from editors.digests import sha256_file
+from editors.errors import UnprovenError
+from editors.evidence import naming
+from editors.folders import files_of
+from editors.models import load_model, weights_digest
+from editors.patch import Patch, apply_
+from editors.verifying import is_written
+
+FREE = {"transformers_version"}
+"""What a configuration may say otherwise: by which version of transformers it was written."""
+
+
+def build(manifest: Mapping[str, Any], *, base: Path, patch: Path, folder: Path) -> int:
+    """Write a version's model and tokenizer into an empty folder; returns at how many sites it differs from its base.
+
+    Args:
+        manifest: of the candidate.
+        base: folder of its base.
+        patch: file of its patch.
+        folder: where it is written.
+
+    Raises:
+        DamagedArtifactError, WrongBaseError: it is not the candidate's patch, or not for this base.
+    """
+    sites = _build_model(manifest, base=base, patch=patch, folder=folder)
+    for name in (file["name"] for file in manifest["base_files"]):
+        if not is_written(name):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(base / name, folder / name)
+    return sites
+
+
+def check_base(manifest: Mapping[str, Any], base: Path) -> None:
+    """Refuse a folder that is not the base of a candidate.
+
+    Raises:
+        UnprovenError: a file of it is missing or differs.
+    """
+    for file in manifest["base_files"]:
+        path = base / file["name"]
+        found = sha256_file(path) if path.is_file() else "no file"
+        if found != file["sha256"]:
+            raise UnprovenError(f"{path}: the manifest names sha256 {file['sha256']}, got {found}; it is another base")
+    with naming(base):
+        if (found := weights_digest(base)) != manifest["base"]:
+            raise UnprovenError(f"{base}: its weights have the digest {found}, expected {manifest['base']}")
+
+
+def check_weights(manifest: Mapping[str, Any], *, base: Path, patch: Path, folder: Path) -> str:
+    """Build a version again, and hold what a folder has of weights and configuration against that.
+
+    Raises:
+        UnprovenError: they differ; the message names the file and the tensor.
+    """
+    with tempfile.TemporaryDirectory() as scratch, naming(folder):
+        sites = _build_model(manifest, base=base, patch=patch, folder=Path(scratch))
+        ours = files_of(Path(scratch))
+        theirs = {name: path for name, path in files_of(folder).items() if is_written(name)}
+        for name in sorted({*ours, *theirs}):
+            if name not in ours or name not in theirs:
+                whose = "the folder has no" if name in ours else "base and patch give no"
+                raise UnprovenError(f"{folder / name}: {whose} such file")
+            if name.endswith(".safetensors"):
+                _check_tensors(ours[name], theirs[name])
+            elif _settings(ours[name]) != _settings(theirs[name]):
+                raise UnprovenError(f"{theirs[name]} says something else than what the base and the patch give")
+    return f"they differ from the base's at {sites} sites, by exactly the patch"
+
+
+def _build_model(manifest: Mapping[str, Any], *, base: Path, patch: Path, folder: Path) -> int:
+    model: Any = load_model(base, device="cpu")[0]
+    read = Patch.load(patch, expected=manifest["patch"])
+    apply_(model, read, base=manifest["base"])
+    model.save_pretrained(folder)
+    return len(read.deltas)
+
+
+def _check_tensors(ours: Path, theirs: Path) -> None:
+    """Compare two files tensor by tensor, bit by bit."""
+    try:
+        with safe_open(ours, framework="pt") as expected, safe_open(theirs, framework="pt") as found:
+            names, others = cast(list[str], expected.keys()), cast(list[str], found.keys())
+            if odd := sorted({*names} ^ {*others}):
+                raise UnprovenError(f"{theirs}: base and patch give other tensors than it has, such as {odd[0]}")
+            for name in names:
+                if not _equal(expected.get_tensor(name), found.get_tensor(name)):
+                    raise UnprovenError(f"{theirs}: the tensor {name} is not what the base and the patch give")
+    except SafetensorError as error:
+        raise UnprovenError(f"{theirs} is no safetensors file: {error}") from error
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors are the same bit for bit, so that 0 and -0 are two."""
+    if one.dtype != other.dtype or one.shape != other.shape:
+        return False
+    return torch.equal(one.reshape(-1).view(torch.uint8), other.reshape(-1).view(torch.uint8))
+
+
+def _settings(file: Path) -> dict[str, Any]:
+    with naming(file):
+        content: dict[str, Any] = json.loads(file.read_bytes())
+        return {name: value for name, value in content.items() if name not in FREE}

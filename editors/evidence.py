@@ -1,0 +1,159 @@
+"""Evidence: what proves a release, where it lies in the object store, and how a copy of it lies in a pulled folder.
+
+    evidence/releases/2/            what is signed of release 2: its manifest and its candidate's
+    evidence/releases/2.sig         the signature, a Sigstore bundle
+    evidence/releases/2.signer.json the root's certificate for what it was made with
+    evidence/releases/1...          and so on back to the first release
+    evidence/receipts/              the decisions that let each of them through, by digest
+    evidence/certificates/          the root's certificates of those who decided, by digest
+    evidence/policies/              by digest: how many had to approve
+    evidence/{patch.safetensors, report.json, corrections.jsonl}    of the newest one
+
+Every release names the manifest of the one before it, so none can be left out.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+from editors.digests import canonical_json
+from editors.errors import EditorError, UnprovenError
+
+FORMAT = 2
+"""Of a release's manifest."""
+OF_CANDIDATE = ("base", "patch", "values", "moments", "contexts", "report", "policy", "corrections", "code", "pins")
+"""What a release's manifest repeats of its candidate's."""
+CARD = "corrigenda.json"
+"""By which a pulled folder is known."""
+FOLDER = "evidence"
+RELEASE, CANDIDATE = "release.json", "candidate.json"
+NEWEST = {"patch": "patch.safetensors", "report": "report.json", "corrections": "corrections.jsonl"}
+"""Files of the newest release alone, by what its manifest calls them."""
+
+
+class Source(Protocol):
+    """The object store, for reading: by name, and by digest, which is checked."""
+
+    def read(self, key: str) -> bytes | None:
+        """The bytes under a key, or None."""
+        ...
+
+    def checked(self, key: str, digest: str) -> bytes:
+        """The bytes under a key, which hash to a digest."""
+        ...
+
+    def get(self, digest: str) -> bytes:
+        """The blob of a digest."""
+        ...
+
+
+def record_key(candidate: str) -> str:
+    """Where a release's manifest is in the object store."""
+    return f"releases/{candidate}.json"
+
+
+def signature_key(candidate: str) -> str:
+    """Where a release's signature is in the object store, with the certificate of what it was made with."""
+    return f"releases/{candidate}.sig"
+
+
+def signed_folder(evidence: Path, position: int) -> Path:
+    """What is signed of a release."""
+    return evidence / "releases" / str(position)
+
+
+def bundle_file(evidence: Path, position: int) -> Path:
+    """The signature of a release."""
+    return evidence / "releases" / f"{position}.sig"
+
+
+def signer_file(evidence: Path, position: int) -> Path:
+    """The certificate of what a release was signed with."""
+    return evidence / "releases" / f"{position}.signer.json"
+
+
+def named_by(evidence: Path, record: Mapping[str, Any]) -> dict[Path, str]:
+    """The files that a release's manifest names by digest, each with it: policy, receipts, certificates."""
+    policy = str(record["policy"])
+    return {
+        evidence / "policies" / f"{policy}.toml": policy,
+        **{evidence / "receipts" / f"{digest}.json": digest for digest in map(str, record["receipts"])},
+        **{evidence / "certificates" / f"{digest}.json": digest for digest in map(str, record["certificates"])},
+    }
+
+
+def gather(candidate: str, source: Source, evidence: Path, *, patch: Path) -> None:
+    """Bring what proves a release, and every release before it, into a folder; nothing of it is believed yet.
+
+    Args:
+        candidate: digest of what was released.
+        source: the object store.
+        evidence: the folder.
+        patch: the file of the release's patch, which is here already.
+
+    Raises:
+        UnprovenError: a release lacks its manifest or its signature.
+    """
+    with naming(record_key(candidate)):
+        newest = json.loads(_record(candidate, source))
+        evidence.mkdir()
+        shutil.copyfile(patch, evidence / NEWEST["patch"])
+        for what in ("report", "corrections"):
+            _write(evidence / NEWEST[what], source.get(newest[what]))
+        for position in range(newest["position"], 0, -1):
+            candidate = _gather_one(candidate, position, source, evidence)
+
+
+@contextmanager
+def naming(what: Path | str) -> Generator[None]:
+    """Say of what is read that it is no such thing, where it is not.
+
+    Raises:
+        UnprovenError: the message names it.
+    """
+    try:
+        yield
+    except UnprovenError:
+        raise
+    except (EditorError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        why = f"no {error}" if isinstance(error, KeyError) else str(error) or type(error).__name__
+        raise UnprovenError(f"{what}: {why}") from error
+
+
+def _gather_one(candidate: str, position: int, source: Source, evidence: Path) -> str:
+    """Bring what proves one release; returns what it follows on."""
+    content, signature = _record(candidate, source), source.read(signature_key(candidate))
+    record = json.loads(content)
+    if (record["position"], record["candidate"]) != (position, candidate):
+        raise UnprovenError(f"{record_key(candidate)} is of another release than {position}, {candidate[:12]}")
+    if signature is None:
+        raise UnprovenError(
+            f"release {position} ({candidate[:12]}) is not signed. If its promotion was cut off, 'corrigenda "
+            "reconcile' signs it; if it was made before releases were signed, its platform has to be made anew"
+        )
+    kept = json.loads(signature)
+    _write(signed_folder(evidence, position) / RELEASE, content)
+    _write(signed_folder(evidence, position) / CANDIDATE, source.checked(f"candidates/{candidate}.json", candidate))
+    _write(bundle_file(evidence, position), canonical_json(kept["bundle"]))
+    _write(signer_file(evidence, position), canonical_json(kept["certificate"]))
+    for file, digest in named_by(evidence, record).items():
+        got = source.get(digest)  # it hashes to its name, which is therefore no path to somewhere else
+        _write(file, got)
+    return record["parent"]
+
+
+def _record(candidate: str, source: Source) -> bytes:
+    content = source.read(record_key(candidate))
+    if content is None:
+        raise UnprovenError(f"{record_key(candidate)} is missing in the object store, so the chain of releases is cut")
+    return content
+
+
+def _write(file: Path, content: bytes) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(content)
