@@ -18,8 +18,9 @@ from tasks.collect import ACTOR, events_for
 from tasks.errors import IllegalTransitionError, RegistryError, StaleParentError
 from tasks.ledger import Ledger
 from tasks.lifecycle import Event
+from tasks.locks import lock_objects
 from tasks.notices import tell, tell_approved, tell_promoted
-from tasks.objects import EVIDENCE, check_objects
+from tasks.objects import check_objects, objects_of
 from tasks.receipts import approvals_of, receipts_for
 from tasks.register import point_alias, version_of
 from tasks.retries import WHILE_AWAY
@@ -89,16 +90,24 @@ def promote(release: Release, *, settings: Settings, ledger: Ledger) -> str:
     """
     approvals_of(release.candidate, ledger, settings, at=release.at)
     tell_approved(release, ledger=ledger)
-    store = Store(settings)
-    for envelope in receipts_for(release.candidate, ledger, at=release.at):
-        store.put(canonical_json(envelope))
-    store.put_record(record_key(release), release_record(release, store, ledger))
+    publish(release, settings=settings, ledger=ledger)
     newest = point_aliases(release, settings=settings, ledger=ledger)
     _finish(release.candidate, ledger)
     version = version_of(settings, release.candidate)
     if newest:
         tell_promoted(release, version=version, ledger=ledger)
     return version
+
+
+def publish(release: Release, *, settings: Settings, ledger: Ledger) -> None:
+    """Write a release's record into the object store, and lock it; before it is there, what it names is locked."""
+    store = Store(settings)
+    receipts = [store.put(canonical_json(each)) for each in receipts_for(release.candidate, ledger, at=release.at)]
+    record = release_record(release, store, ledger)
+    lock_objects(record["objects"].values(), store=store, settings=settings)
+    lock_objects((store.stat(each.sha256).record() for each in receipts), store=store, settings=settings)
+    kept = store.put_record(record_key(release), record)
+    lock_objects([store.stat(kept.sha256, key=kept.key).record()], store=store, settings=settings)
 
 
 def point_aliases(release: Release, *, settings: Settings, ledger: Ledger) -> bool:
@@ -140,7 +149,7 @@ def release_record(release: Release, store: Store, ledger: Ledger) -> dict[str, 
         "candidate": release.candidate,
         "parent": release.parent,
         "base": manifest["base"],
-        "objects": {name: store.stat(manifest[name]).record() for name in EVIDENCE},
+        "objects": objects_of(release.candidate, store),
         "reviewer": approval["actor"],
         "comment": approval["reason"],
         **signed,

@@ -62,6 +62,7 @@ class Desk:
             "facts": [{"id": fact.id} for fact in facts],
             "code": self.folder.name,  # the tests share an object store
             "base": "b" * 64,
+            "base_files": [],
             "parent": head.candidate if head else "b" * 64,
             "new": list(new),
             "returning": list(returning),
