@@ -31,11 +31,12 @@ down: $(STAMP)  ## stop the local stack
 status: $(STAMP)  ## say how each part of the local stack is
 	$(CORRIGENDA) status
 
-lint: $(STAMP)  ## style, format, types and import contracts
+lint: $(STAMP)  ## style, format, types, import contracts and the AWS template
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/basedpyright
 	.venv/bin/lint-imports
+	.venv/bin/cfn-lint infra/aws/*.yaml
 
 bench: $(STAMP)  ## measure against the goals in about an hour, and show all kept results; BENCH=names for some
 	.venv/bin/python -m benchmarks $(BENCH)

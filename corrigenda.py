@@ -13,6 +13,7 @@ in a folder that has a `tasks/` or `flows/` of its own; nothing heavy is importe
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -20,11 +21,11 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
-from uuid import uuid4
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 from pydantic import SecretStr
 from pydantic_settings import (
@@ -47,8 +48,13 @@ __all__ = ["ConsumerSettings", "ReleaseError", "export", "load", "pull", "verify
 
 CONNECT_SECONDS = 5
 ATTEMPTS = 4
-CHUNK = 1 << 20
-ABSENT = {"404", "NoSuchKey", "NotFound"}
+CUTS = 8
+"""How often one download may be cut before it is given up; what came is kept for the next one."""
+CHUNK = 1 << 18
+RELEASES = "releases/"
+ABSENT = {"404", "NoSuchKey", "NotFound", "NoSuchVersion"}
+NO_VERSION = {"InvalidArgument", "InvalidRequest"}
+"""What is said to the VersionId of another store, where a bucket was copied."""
 COMPARED = 32  # prompts
 DIGEST = re.compile(r"[0-9a-f]{64}")
 PLAIN_PATH = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*/)?[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -327,7 +333,11 @@ def resolve(name: str, objects: Objects, *, candidate: bool, settings: ConsumerS
 
 
 class Objects:
-    """Read access to the bucket: what is read by digest is hashed before it is believed."""
+    """Read access to the bucket: what is read by digest is hashed before it is believed.
+
+    Nothing that was put over a release is seen: its record is read as it was first written, and what the record names
+    by the versions that it names.
+    """
 
     def __init__(self, settings: ConsumerSettings) -> None:
         import boto3
@@ -348,6 +358,7 @@ class Objects:
                 s3={"addressing_style": "path"},
             ),
         )
+        self._named: dict[str, str] = {}
 
     def record(self, key: str) -> dict[str, Any] | None:
         """Read a JSON object, or None where there is none."""
@@ -355,18 +366,27 @@ class Objects:
         return None if content is None else json.loads(content)
 
     def read(self, key: str) -> bytes | None:
-        """The bytes under a key, or None where there are none."""
+        """The bytes under a key, or None where there are none.
+
+        What a release's record names is read by the versions that it names from then on.
+        """
         with self._errors(key):
-            body = self._open(key)
-            return None if body is None else body.read()
+            answer = self._open(key)
+            content = None if answer is None else answer["Body"].read()
+        if content is not None and key.startswith(RELEASES):
+            self._learn(content)
+        return content
 
     def manifest(self, candidate: str) -> dict[str, Any]:
-        """The manifest of a candidate, which is named by its digest.
+        """The manifest of a candidate, which is named by its digest; of a release, by its version.
 
         Raises:
             AlteredError: it is missing, or hashes to something else.
         """
-        return json.loads(self.checked(f"candidates/{candidate}.json", candidate))
+        key = f"candidates/{candidate}.json"
+        if key not in self._named:
+            self.read(f"{RELEASES}{candidate}.json")
+        return json.loads(self.checked(key, candidate))
 
     def get(self, digest: str) -> bytes:
         """The blob with this sha256.
@@ -377,52 +397,121 @@ class Objects:
         return self.checked(f"blobs/{digest}", digest)
 
     def checked(self, key: str, digest: str) -> bytes:
-        """The bytes under a key, which must hash to a digest.
+        """The bytes under a key, which must hash to a digest; somebody may have put something else over them.
 
         Raises:
             AlteredError: they are missing, or hash to something else.
         """
-        content = self.read(key)
-        if content is None:
-            raise AlteredError(f"{self.place(key)} is missing")
-        found = hashlib.sha256(content).hexdigest()
-        if found != digest:
-            raise AlteredError(f"{self.place(key)}: expected sha256 {digest}, got {found}")
-        return content
+        found = ""
+        for content in self._contents(key):
+            got = hashlib.sha256(content).hexdigest()
+            if got == digest:
+                return content
+            found = found or got
+        raise AlteredError(
+            f"{self.place(key)}: expected sha256 {digest}, got {found}" if found else f"{self.place(key)} is missing"
+        )
 
     def fetch(self, digest: str, path: Path) -> None:
         """Stream the bytes with this sha256 into a file, which appears only when it is whole.
 
+        A download that is cut goes on where it ended. What came of one that is given up or killed is kept beside the
+        file, and the next one goes on from there; the whole is hashed either way.
+
         Raises:
             AlteredError: they are missing, or what came hashes to something else; no file is left.
+            RegistryAwayError: the store is away, or cut the download too often; what came is kept.
+            OSError: they don't fit on the disk; no file is left.
         """
         key = f"blobs/{digest}"
-        part = path.with_name(f"{path.name}.{uuid4().hex}.part")  # others may fetch the same at once
-        try:
-            with self._errors(key):
-                body = self._open(key)
-                if body is None:
-                    raise AlteredError(f"{path.name}: {self.place(key)} is missing")
-                with part.open("wb") as file:
-                    for chunk in body.iter_chunks(CHUNK):
-                        file.write(chunk)
-            _check_file(part, digest, name=f"{path.name} from {self.place(key)}")
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+        name = f"{path.name} from {self.place(key)}"
+        with _part_of(path, digest) as part:
+            if _is_whole(path, digest):  # another process was faster
+                Path(part.name).unlink()
+                return
+            kept = _size(part)
+            self._stream(key, part, name=name)
+            if kept and not _is_whole(Path(part.name), digest):  # what was kept may be damaged
+                part.truncate(0)
+                self._stream(key, part, name=name)
+            _check_file(Path(part.name), digest, name=name)
+            Path(part.name).replace(path)
+
+    def versions(self, prefix: str) -> dict[str, list[str]]:
+        """The versions of all objects whose key begins so, by key, oldest first; a delete marker is none."""
+        pages = self.client.get_paginator("list_object_versions").paginate(Bucket=self.bucket, Prefix=prefix)
+        found: dict[str, list[str]] = {}
+        for each in (each for page in pages for each in page.get("Versions", ())):  # newest first
+            found.setdefault(each["Key"], []).insert(0, each["VersionId"])
+        return found
 
     def place(self, key: str) -> str:
         """The address of a key, for messages."""
         return f"s3://{self.bucket}/{key} at {self.endpoint}"
 
-    def _open(self, key: str) -> Any:  # noqa: ANN401 - botocore's body has no public type
-        from botocore.exceptions import ClientError
+    def _learn(self, content: bytes) -> None:
+        """Keep in mind the versions that a release's record names."""
+        with suppress(ValueError, KeyError, TypeError, AttributeError):  # no such record: whoever reads it finds out
+            named = json.loads(content)["objects"].values()
+            self._named |= {each["key"]: each["version_id"] for each in named if each["version_id"]}
 
+    def _contents(self, key: str) -> Iterator[bytes]:
+        """What readers find under a key, and then each of its versions, oldest first."""
+        if (content := self.read(key)) is not None:
+            yield content
+        with self._errors(key):
+            for version in self.versions(key).get(key, ()):
+                if answer := self._get(key, version=version):
+                    yield answer["Body"].read()
+
+    def _stream(self, key: str, part: BinaryIO, *, name: str) -> None:
+        """Write what is under a key behind what is in a file already."""
+        from botocore.exceptions import HTTPClientError, IncompleteReadError
+
+        cut: Exception | None = None
+        for _ in range(CUTS):
+            with self._errors(key):
+                answer = self._open(key, start=_size(part))
+                if answer is None:
+                    raise AlteredError(f"{name} is missing")
+                if "ContentRange" not in answer:  # the whole, whatever was asked for
+                    part.truncate(0)
+                try:
+                    for chunk in answer["Body"].iter_chunks(CHUNK):
+                        part.write(chunk)
+                except (HTTPClientError, IncompleteReadError) as error:
+                    cut = error
+                else:
+                    part.flush()
+                    return
+        raise RegistryAwayError(f"{name} was cut {CUTS} times: {cut}; what came is kept, so just ask again") from cut
+
+    def _open(self, key: str, *, start: int = 0) -> dict[str, Any] | None:
+        """Ask for an object from a byte on: a release's record by its first version, what it names by the named one.
+
+        A version that is gone, as in a copy of the bucket, is no loss: whatever a record names is hashed.
+        """
+        if key.startswith(RELEASES):
+            versions = self.versions(key).get(key)
+            return self._get(key, version=versions[0], start=start) if versions else None
+        named = self._named.get(key)
+        answer = self._get(key, version=named, start=start) if named else None
+        return answer or self._get(key, start=start)
+
+    def _get(self, key: str, *, version: str | None = None, start: int = 0) -> dict[str, Any] | None:
+        from botocore.exceptions import ClientError
+        from botocore.response import StreamingBody
+
+        asked = {"Bucket": self.bucket, "Key": key}
+        asked |= ({"VersionId": version} if version else {}) | ({"Range": f"bytes={start}-"} if start else {})
         try:
-            return self.client.get_object(Bucket=self.bucket, Key=key)["Body"]
+            return dict(self.client.get_object(**asked))
         except ClientError as error:
-            if error.response.get("Error", {}).get("Code") in ABSENT:
+            code = error.response.get("Error", {}).get("Code")
+            if code in ABSENT or (version and code in NO_VERSION):
                 return None
+            if code == "InvalidRange":  # nothing is behind this byte
+                return {"Body": StreamingBody(BytesIO(), 0), "ContentRange": ""}
             raise
 
     @contextmanager
@@ -556,6 +645,48 @@ def _prompts(manifest: dict[str, Any], objects: Objects) -> list[str]:
 
 def _position(version: Version) -> str:
     return f"release {version.release['position']}" if version.release else "not released"
+
+
+@contextmanager
+def _part_of(path: Path, digest: str) -> Iterator[BinaryIO]:
+    """The beginning of a file that is being fetched, to go on with; who else wants the file waits for it.
+
+    It is removed where what it holds is of no use, and kept where the download was only cut.
+    """
+    part = path.with_name(f".{path.name}.{digest[:16]}.part")
+    file = _locked(part)
+    try:
+        yield file
+    except (AlteredError, OSError) as error:
+        part.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
+    finally:
+        with suppress(OSError):  # what it still holds doesn't fit on the disk either
+            if not _size(file):
+                part.unlink(missing_ok=True)
+        with suppress(OSError):
+            file.close()
+
+
+def _locked(part: Path) -> BinaryIO:
+    """Open a file to append to, and wait until nobody else has it."""
+    while True:
+        file = part.open("ab")
+        fcntl.flock(file, fcntl.LOCK_EX)
+        if part.exists() and os.path.samestat(os.fstat(file.fileno()), part.stat()):
+            return file
+        file.close()  # while we waited, it got its final name
+
+
+def _size(file: BinaryIO) -> int:
+    file.flush()
+    return os.fstat(file.fileno()).st_size
+
+
+def _is_whole(path: Path, digest: str) -> bool:
+    return path.is_file() and _hash_file(path) == digest
 
 
 def _check_file(path: Path, digest: str, *, name: str = "") -> None:

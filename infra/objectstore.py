@@ -1,7 +1,8 @@
 """The S3 server: SeaweedFS, with one identity a role and a bucket that keeps every version.
 
-Each role has credentials of its own and only the rights that its work needs. A policy of the bucket forbids deleting
-releases and what they consist of, because a right to write is also a right to delete here.
+Each role has credentials of its own and only the rights that its work needs. A policy of the bucket forbids to delete
+anything in it, because a right to write is also a right to delete here. Rights, policy and lifecycle are those of the
+AWS template (rules.py).
 """
 
 from __future__ import annotations
@@ -16,14 +17,13 @@ from infra.errors import StackError
 from infra.layout import HOST, S3_PORTS, Keys, Layout, toml_of, write_private
 from infra.parts import Part, answers, clean_environment, private_folder
 from infra.processes import Program
+from infra.rules import bucket_name, bucket_policy, lifecycle, rights
 
 if TYPE_CHECKING:
     from botocore.client import BaseClient
 
-BUCKET = "corrigenda"
+BUCKET = bucket_name()
 MLFLOW_BUCKET = "corrigenda-mlflow"
-EDITOR_PREFIXES = ("blobs/", "bases/", "candidates/")
-PROMOTER_PREFIXES = ("blobs/", "releases/")
 PROBE = ".corrigenda-probe"
 STORAGE_SECONDS = 30.0
 
@@ -105,19 +105,12 @@ def remove_sockets(layout: Layout) -> None:
 
 def identities(layout: Layout) -> list[dict]:
     """List each role's credentials and rights."""
-    read = [f"Read:{BUCKET}", f"List:{BUCKET}"]
-    rights = {
+    given = {
         "admin": ["Admin", "Read", "List", "Tagging", "Write"],
         "mlflow": [f"{right}:{MLFLOW_BUCKET}" for right in ("Read", "List", "Tagging", "Write")],
-        "editor": [*read, *(f"Write:{BUCKET}/{prefix}*" for prefix in EDITOR_PREFIXES)],
-        "promoter": [
-            *read,
-            *(f"Write:{BUCKET}/{prefix}*" for prefix in PROMOTER_PREFIXES),
-            f"PutObjectRetention:{BUCKET}",
-        ],
-        "consumer": read,
+        **{role: rights(role) for role in ("editor", "promoter", "consumer")},
     }
-    return [identity(role, layout.keys[role], actions) for role, actions in rights.items()]
+    return [identity(role, layout.keys[role], actions) for role, actions in given.items()]
 
 
 def identity(role: str, keys: Keys, actions: list[str]) -> dict:
@@ -153,7 +146,7 @@ def client(endpoint: str, keys: Keys) -> BaseClient:
 
 
 def create_buckets(layout: Layout) -> None:
-    """Create the buckets that don't exist yet, and set the policy that protects releases."""
+    """Create the buckets that don't exist yet, and set the rules of ours."""
     s3 = admin_client(layout)
     existing = {bucket["Name"] for bucket in s3.list_buckets()["Buckets"]}
     if BUCKET not in existing:
@@ -161,6 +154,7 @@ def create_buckets(layout: Layout) -> None:
     if MLFLOW_BUCKET not in existing:
         s3.create_bucket(Bucket=MLFLOW_BUCKET)
     s3.put_bucket_policy(Bucket=BUCKET, Policy=json.dumps(bucket_policy()))
+    s3.put_bucket_lifecycle_configuration(Bucket=BUCKET, LifecycleConfiguration=lifecycle())
     wait_for_storage(s3)
 
 
@@ -183,15 +177,3 @@ def wait_for_storage(s3: BaseClient) -> None:
             time.sleep(0.2)
         else:
             return
-
-
-def bucket_policy() -> dict:
-    """Forbid every role to delete a release or a blob that one may consist of."""
-    statement = {
-        "Sid": "KeepReleases",
-        "Effect": "Deny",
-        "Principal": "*",
-        "Action": ["s3:DeleteObject", "s3:DeleteObjectVersion"],
-        "Resource": [f"arn:aws:s3:::{BUCKET}/{prefix}*" for prefix in PROMOTER_PREFIXES],
-    }
-    return {"Version": "2012-10-17", "Statement": [statement]}

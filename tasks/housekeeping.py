@@ -8,6 +8,7 @@ from prefect import task
 
 from corrigenda import AlteredError
 from tasks.candidate import the_open_candidate
+from tasks.closed import mark_closed
 from tasks.collect import ACTOR, events_for
 from tasks.decisions import course_of
 from tasks.errors import IllegalTransitionError, StoreError
@@ -19,6 +20,7 @@ from tasks.retries import WHILE_AWAY
 from tasks.reviews import close_reviews
 from tasks.runs import SHORT_MINUTES, WITHOUT_A_WORD, mark_dead_runs
 from tasks.settings import Settings
+from tasks.store import Store
 from tasks.tables import Standing
 
 
@@ -96,4 +98,7 @@ def close_expired(waiting: Standing, *, settings: Settings, ledger: Ledger) -> l
 def housekeeping_task() -> list[Finding]:
     """Remind, close and mark."""
     settings = Settings()
-    return keep_house(settings=settings, ledger=Ledger(settings.database_url), now=datetime.now(UTC))
+    ledger = Ledger(settings.database_url)
+    done = keep_house(settings=settings, ledger=ledger, now=datetime.now(UTC))
+    mark_closed(ledger, Store(settings))
+    return done

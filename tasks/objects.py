@@ -1,15 +1,30 @@
-"""Objects: whether everything that a candidate consists of is in the object store, as its digests say."""
+"""Objects: what a candidate consists of in the object store, and whether all of it is there, as its digests say."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from corrigenda import AlteredError
 from tasks.errors import StoreError
 from tasks.store import Store
 
 EVIDENCE = ("patch", "policy", "report", "corrections", "moments", "contexts")
-"""What of a candidate a release names with its version in the store."""
+"""What of a candidate a release names with its version in the store, beside its manifest and the files of its base."""
+
+
+def objects_of(candidate: str, store: Store) -> dict[str, dict[str, Any]]:
+    """The records of the objects that a candidate consists of, each with its version, by what they are to it.
+
+    Raises:
+        StoreError: one is missing.
+    """
+    manifest = store.manifest(candidate)
+    digests = {name: manifest[name] for name in EVIDENCE}
+    digests |= {f"base/{file['name']}": file["sha256"] for file in manifest["base_files"]}
+    found = {name: store.stat(digest) for name, digest in digests.items()}
+    found["manifest"] = store.stat(candidate, key=f"candidates/{candidate}.json")
+    return {name: blob.record() for name, blob in found.items()}
 
 
 def check_objects(candidate: str, store: Store) -> None:

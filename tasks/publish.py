@@ -23,7 +23,8 @@ from editors.signing import RELEASE_SIGNER, Signing, sign_folder, verify_folder
 from editors.verifying import check_signer
 from tasks.errors import IdentityError, StoreError
 from tasks.ledger import Ledger
-from tasks.objects import EVIDENCE
+from tasks.locks import lock_objects
+from tasks.objects import objects_of
 from tasks.people import certified
 from tasks.receipts import approvals_of, opened_at, receipts_for, took_part
 from tasks.settings import Settings
@@ -32,9 +33,9 @@ from tasks.tables import Release
 
 
 def publish(release: Release, *, store: Store, ledger: Ledger, settings: Settings) -> None:
-    """Write a release's manifest with what proves it, and sign it; done again, it changes nothing.
+    """Write a release's manifest with what proves it, sign and lock it; done again, it changes nothing.
 
-    Whoever calls this has checked the receipts. A release before it that lacks its manifest is published first.
+    What it names is locked before it is there. Whoever calls this has checked the receipts. A release before it that lacks its manifest is published first.
 
     Raises:
         UntrustedError: no receipts stand behind the release before it; nothing is published.
@@ -44,13 +45,15 @@ def publish(release: Release, *, store: Store, ledger: Ledger, settings: Setting
         before = ledger.release_at(release.position - 1)
         approvals_of(before.candidate, ledger, settings, at=before.at)
         publish(before, store=store, ledger=ledger, settings=settings)
-    for envelope in receipts_for(release.candidate, ledger, at=release.at):
-        store.put(canonical_json(envelope))
-    for certificate in _certificates(release, ledger, settings):
-        store.put(canonical_json(certificate))
+    proofs = [*receipts_for(release.candidate, ledger, at=release.at), *_certificates(release, ledger, settings)]
+    kept = [store.put(canonical_json(each)) for each in proofs]
     record = release_record(release, store=store, ledger=ledger, settings=settings)
+    named = [*record["objects"].values(), *(store.stat(each.sha256).record() for each in kept)]
+    lock_objects(named, store=store, settings=settings)
     store.put_record(record_key(release.candidate), record)
     _keep_signature(record, store=store, ledger=ledger, settings=settings)
+    own = (record_key(release.candidate), signature_key(release.candidate))
+    lock_objects([_first_version(key, store) for key in own], store=store, settings=settings)
 
 
 def release_record(release: Release, *, store: Store, ledger: Ledger, settings: Settings) -> dict[str, Any]:
@@ -68,7 +71,7 @@ def release_record(release: Release, *, store: Store, ledger: Ledger, settings: 
         "parent": release.parent,
         "parent_manifest": _parent_manifest(release, store),
         **{name: manifest[name] for name in OF_CANDIDATE},
-        "objects": {name: store.stat(manifest[name]).record() for name in EVIDENCE},
+        "objects": objects_of(release.candidate, store),
         "opened": opened_at(release.candidate, ledger, at=release.at).astimezone(UTC).isoformat(),
         "took_part": sorted(took_part(manifest, ledger, at=release.at)),
         "reviewer": approval["actor"],
@@ -176,6 +179,11 @@ def _parent_manifest(release: Release, store: Store) -> str | None:
             "'corrigenda reconcile' writes it again"
         )
     return sha256_bytes(content)
+
+
+def _first_version(key: str, store: Store) -> dict[str, str]:
+    """The version of an object that readers take, whatever was put over it."""
+    return {"key": key, "version_id": store.versions(key)[key][0]}
 
 
 def _approval(release: Release, ledger: Ledger) -> dict[str, Any]:

@@ -64,6 +64,7 @@ class Settings(ConsumerSettings):
     receipt_hours: float = Field(default=72, gt=0)
     code_attempts: int = Field(default=10, ge=1)
     code_hours: float = Field(default=24, gt=0)
+    lock_days: float = Field(default=1, ge=0)
     corpus: Path | None = None
     held_text: Path | None = None
     regression_tasks: tuple[str, ...] = ()

@@ -19,6 +19,7 @@ import pytest
 from tasks.settings import QUIET
 
 if TYPE_CHECKING:
+    from infra.layout import Layout
     from infra.stack import Stack
     from tasks.ledger import Ledger
     from tasks.settings import Settings
@@ -56,6 +57,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         for name in [name for name in os.environ if name.startswith(("CORRIGENDA_", "MLFLOW_"))]:
             patch.delenv(name)
         patch.setenv("CORRIGENDA_HOME", str(home))
+        patch.setenv("CORRIGENDA_LOCK_DAYS", "0")  # tests take away what others released
         started = start_stack(home, report=lambda line: None, settings=StackSettings.on_free_ports())
         patch.setenv("PREFECT_API_URL", started.prefect_api_url)  # for the processes that tests start
         try:
@@ -63,6 +65,41 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
                 yield started
         finally:
             stop(home, report=lambda line: None)
+
+
+@pytest.fixture(scope="session")
+def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Layout]:
+    """The object store and the database of a stack of their own: up in seconds, where nothing else is needed."""
+    from infra.layout import lay_out
+    from infra.settings import StackSettings
+    from infra.stack import start_part, stop
+
+    home = tmp_path_factory.mktemp("bucket")
+    layout = lay_out(home, settings=StackSettings.on_free_ports())
+    try:
+        for part in ("s3", "postgres"):
+            start_part(home, part, report=lambda line: None)
+        yield layout
+    finally:
+        stop(home, report=lambda line: None)
+
+
+@pytest.fixture
+def as_role(bucket: Layout, tmp_path: Path) -> Callable[..., Settings]:
+    """The settings of a role at the object store alone."""
+    from tasks.settings import Settings
+
+    def settings(role: str, **more: Any) -> Settings:
+        keys = bucket.keys[role]
+        given = {
+            "home": tmp_path,
+            "s3_endpoint": bucket.s3_endpoint,
+            "s3_access_key": keys.access_key,
+            "s3_secret_key": keys.secret_key,
+        }
+        return Settings.model_validate(given | more)
+
+    return settings
 
 
 @pytest.fixture(scope="session")
@@ -310,7 +347,10 @@ def open_made(tiny_platform: Settings) -> Callable[..., str]:
 
 @pytest.fixture(scope="module")
 def take_away(stack: Stack) -> Callable[[str], None]:
-    """Deletes all objects whose key begins so behind everybody's back: it takes the administrator, and no policy."""
+    """Deletes all versions of objects whose key begins so behind everybody's back.
+
+    It takes the administrator, no policy, and no locks, so the stack's own settings lock nothing.
+    """
     from infra.layout import read_layout
     from infra.objectstore import admin_client
 
@@ -320,9 +360,10 @@ def take_away(stack: Stack) -> Callable[[str], None]:
         policy = client.get_bucket_policy(Bucket=bucket)["Policy"]
         client.delete_bucket_policy(Bucket=bucket)
         try:
-            pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
-            for key in [item["Key"] for page in pages for item in page.get("Contents", ())]:
-                client.delete_object(Bucket=bucket, Key=key)
+            pages = client.get_paginator("list_object_versions").paginate(Bucket=bucket, Prefix=prefix)
+            found = [each for page in pages for kind in ("Versions", "DeleteMarkers") for each in page.get(kind, ())]
+            for each in found:
+                client.delete_object(Bucket=bucket, Key=each["Key"], VersionId=each["VersionId"])
         finally:
             client.put_bucket_policy(Bucket=bucket, Policy=policy)
 

@@ -18,6 +18,9 @@ class Proxy:
     Attributes:
         delay: seconds that each piece takes longer.
         breaks: how many of the next connections are cut once the client has sent its request.
+        cuts: how many of the next connections are cut in the middle of what the server answers.
+        cut_after: the bytes of answers after which that happens.
+        answered: the bytes of answers that were passed on.
     """
 
     def __init__(self, target: str) -> None:
@@ -27,6 +30,9 @@ class Proxy:
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self.delay = 0.0
         self.breaks = 0
+        self.cuts = 0
+        self.cut_after = 0
+        self.answered = 0
 
     def serve(self) -> None:
         with suppress(OSError):  # closed
@@ -39,8 +45,9 @@ class Proxy:
 
     def _connect(self, client: socket.socket) -> None:
         breaks, self.breaks = self.breaks > 0, max(0, self.breaks - 1)
+        cut, self.cuts = self.cuts > 0, max(0, self.cuts - 1)
         with client, socket.create_connection(self._target) as server:
-            back = threading.Thread(target=self._pass_on, args=(server, client, False), daemon=True)
+            back = threading.Thread(target=self._answer, args=(server, client, cut), daemon=True)
             back.start()
             self._pass_on(client, server, breaks)
             back.join()
@@ -52,9 +59,22 @@ class Proxy:
                 sink.sendall(piece)
                 if breaks:  # the server has it, and the client never hears
                     source.shutdown(socket.SHUT_RDWR)
-        for end in (source, sink):
+        self._end(source, sink)
+
+    def _answer(self, server: socket.socket, client: socket.socket, cut: bool) -> None:
+        passed = 0
+        with suppress(OSError):
+            while (not cut or passed < self.cut_after) and (piece := server.recv(CHUNK)):
+                time.sleep(self.delay)
+                client.sendall(piece)
+                passed += len(piece)
+                self.answered += len(piece)
+        self._end(server, client)
+
+    def _end(self, *sockets: socket.socket) -> None:
+        for each in sockets:
             with suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
+                each.shutdown(socket.SHUT_RDWR)
 
 
 @contextmanager

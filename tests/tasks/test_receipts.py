@@ -64,6 +64,7 @@ class Desk:
             "pins": "pins",
             "values": [],
             "base": "b" * 64,
+            "base_files": [],
             "parent": head.candidate if head else "b" * 64,
             "new": list(new),
             "returning": list(returning),
