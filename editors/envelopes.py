@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -113,33 +113,30 @@ def statement(kind: str, *, subject: Mapping[str, str], predicate: Mapping[str, 
     return {"_type": STATEMENT, "subject": named, "predicateType": kind, "predicate": dict(predicate)}
 
 
-def sign(payload: Mapping[str, Any], *keys: Ed25519PrivateKey) -> dict[str, Any]:
-    """Sign a statement with one or more keys; returns the DSSE envelope as JSON holds it."""
+def sign(payload: Mapping[str, Any], key: Ed25519PrivateKey) -> dict[str, Any]:
+    """Sign a statement with a key; returns the DSSE envelope as JSON holds it."""
     envelope: Any = Envelope(canonical_json(payload), PAYLOAD_TYPE, {})
-    for key in keys:
-        envelope.sign(CryptoSigner(key, _named(public_key(key))))
+    envelope.sign(CryptoSigner(key, _named(public_key(key))))
     return envelope.to_dict()
 
 
-def verify(envelope: Mapping[str, Any], keys: Sequence[str], *, threshold: int = 1) -> dict[str, Any]:
-    """Return the statement in an envelope, if enough of some keys signed it.
+def verify(envelope: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """Return the statement in an envelope, if a key signed it.
 
     Args:
         envelope: as JSON holds it.
-        keys: the public keys that count, in hexadecimal.
-        threshold: how many different ones of them must have signed.
+        key: the public key that counts, in hexadecimal.
 
     Raises:
-        ForgedError: too few did, or it is no envelope of a statement.
+        ForgedError: it did not, or this is no envelope of a statement.
     """
     try:
         read: Envelope = _LIBRARY.from_dict(json.loads(json.dumps(envelope)))  # it changes what it is given
         if read.payload_type != PAYLOAD_TYPE:
             raise ForgedError(f"the envelope holds a {read.payload_type!r}, expected {PAYLOAD_TYPE!r}")
-        read.verify([_named(key) for key in dict.fromkeys(keys)], threshold)
+        read.verify([_named(key)], threshold=1)
     except VerificationError as error:
-        wanted = ", ".join(fingerprint(key)[:12] for key in keys)
-        raise ForgedError(f"the signature does not hold: expected {threshold} of the keys {wanted}") from error
+        raise ForgedError(f"the signature does not hold: expected the key {fingerprint(key)[:12]}") from error
     except (FormatError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise ForgedError(f"this is no signed envelope: {type(error).__name__}: {error}") from error
     return _statement_in(read.payload)

@@ -115,7 +115,7 @@ def identity_of(certificate: Mapping[str, Any], root_fingerprint: str) -> Identi
     root = str(claimed(certificate)["predicate"].get("root", ""))
     if not _is_key(root) or fingerprint(root) != root_fingerprint:
         raise ForgedError(f"the certificate is signed under another root than {root_fingerprint[:12] or 'none'}")
-    found = verify(certificate, [root])
+    found = verify(certificate, root)
     subject = subject_of(found, CERTIFICATE)
     try:
         values: dict[str, Any] = {each.name: found["predicate"][each.name] for each in fields(Identity)}

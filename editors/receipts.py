@@ -92,7 +92,7 @@ def receipt_of(envelope: Mapping[str, Any], identities: Mapping[str, Identity]) 
     signer = identities.get(REVIEW_SERVICE) if method == "totp" else reviewer
     if signer is None or (method == "totp" and signer.kind != "service"):
         raise RoleError("the review service is not enrolled; 'corrigenda trust init' does it")
-    receipt = _read(verify(envelope, [signer.public_key]))
+    receipt = _read(verify(envelope, signer.public_key))
     _check_reviewer(receipt, reviewer)
     return receipt
 

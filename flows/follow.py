@@ -8,7 +8,7 @@ from uuid import UUID
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
 from prefect.client.schemas.sorting import LogSort
-from prefect.states import Cancelling, State
+from prefect.states import State
 from rich.console import Console
 from rich.markup import escape
 
@@ -30,18 +30,13 @@ NOISE = (
 def follow(run_id: UUID, console: Console, *, until_paused: bool = False) -> State:
     """Print a run's log lines as they come; returns the state in which it ended (or paused).
 
-    Ctrl-C cancels the run, and goes on up.
+    Ctrl-C ends the following, not the run.
 
     Raises:
         UnreachableError: Prefect's server doesn't answer.
     """
     with prefect_client() as client, console.status("waiting for a runner to pick the run up") as status:
-        try:
-            return _follow(client, run_id, console, status.update, until_paused=until_paused)
-        except KeyboardInterrupt:
-            client.set_flow_run_state(run_id, Cancelling(message="Ctrl-C"))
-            console.print("[yellow]asked the run to stop[/]; nothing of it was promoted")
-            raise
+        return _follow(client, run_id, console, status.update, until_paused=until_paused)
 
 
 def _follow(client: SyncPrefectClient, run_id: UUID, console: Console, say, *, until_paused: bool) -> State:  # noqa: ANN001

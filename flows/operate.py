@@ -12,7 +12,7 @@ from flows.follow import follow
 from tasks.candidate import the_open_candidate
 from tasks.errors import UnknownKeyError, UnreachableError
 from tasks.receipts import give_receipt
-from tasks.reviews import answer, start_review, start_run
+from tasks.reviews import answer, cancel, start_review, start_run
 from tasks.settings import Settings
 from tasks.strike import with_struck
 
@@ -28,11 +28,18 @@ def run_refresh(console: Console, *, replace: bool = False) -> State:
 
 
 def run_deployed(flow: str, console: Console, **parameters: Any) -> State:  # noqa: ANN401 - whatever the flow takes
-    """Run a deployment, and follow it to its end."""
+    """Run a deployment, and follow it to its end; Ctrl-C cancels it, and goes on up."""
     if not Settings().prefect_api_url:
         raise UnreachableError("no Prefect server: set CORRIGENDA_PREFECT_API_URL, or start one with 'corrigenda up'")
     run = start_run(f"{flow}/{flow}", parameters=parameters)
-    return follow(run.id, console, until_paused=True)
+    try:
+        return follow(run.id, console, until_paused=True)
+    except KeyboardInterrupt:
+        cancel(run.id, "Ctrl-C")
+        console.print(
+            "[yellow]asked the run to stop[/]; what it did until then stays, and the next one goes on from it"
+        )
+        raise
 
 
 def open_candidate_named(prefix: str, ledger: Ledger) -> str:
@@ -61,6 +68,8 @@ def decide(
 ) -> State:
     """Sign a decision with the reviewer's own key, and let the candidate's review carry it out.
 
+    Once it is recorded it stands, so Ctrl-C ends no more than the following, says so, and goes on up.
+
     Returns:
         How the review's run ended, or that it waits for another reviewer.
 
@@ -81,10 +90,24 @@ def decide(
         ledger=ledger,
         settings=settings,
     )
-    ledger.append([receipt])
-    run = start_review(digest)
+    try:
+        ledger.append([receipt])
+        return _carried_out(digest, {"decision": decision, "reviewer": reviewer, "strike": " ".join(struck)}, console)
+    except KeyboardInterrupt:
+        if any(event["data"] == receipt.data for event in ledger.history("receipt", receipt.key)):
+            console.print(
+                f"[yellow]not followed any further[/]: your decision to {decision} candidate {digest[:12]} is recorded "
+                "and stands. Its review carries it out, or else the next 'corrigenda reconcile'; "
+                f"'corrigenda ledger show {digest[:12]}' tells what became of it"
+            )
+        raise
+
+
+def _carried_out(candidate: str, form: dict[str, Any], console: Console) -> State:
+    """Let a candidate's review find a decision that is recorded, and follow it."""
+    run = start_review(candidate)
     state = follow(run.id, console, until_paused=True)
     if not state.is_paused():  # it had not come to asking yet, and found the receipt
         return state
-    answer(run.id, {"decision": decision, "reviewer": reviewer, "strike": " ".join(struck)})
+    answer(run.id, form)
     return follow(run.id, console, until_paused=True)

@@ -28,7 +28,7 @@ from tasks.describe import (
 from tasks.failed import keep_page_task, where_to_look
 from tasks.gate import Verdict
 from tasks.ledger import Ledger
-from tasks.notices import tell
+from tasks.news import tell_news
 from tasks.report import Report
 from tasks.reviews import close_reviews, start_review
 from tasks.runs import begin, bury_the_dead, end
@@ -108,7 +108,7 @@ def show(batch: Batch, report: Report, verdict: Verdict) -> str:
 def ask_for_review(candidate: Candidate) -> str:
     """Start the review of a candidate, and tell that it is ready; returns where a person finds it."""
     text = f"candidate {candidate.digest[:12]} (version {candidate.registered.version}) {review_of(candidate.digest)}"
-    tell("candidate-ready", candidate=candidate.digest, text=text, ledger=Ledger(Settings().database_url))
+    tell_news(Ledger(Settings().database_url))
     return text
 
 

@@ -13,10 +13,8 @@ from prefect import State, flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
 from prefect.states import Completed, Failed
 
-from tasks.findings import Finding, page_of, summary_of, tell_of
-from tasks.ledger import Ledger
+from tasks.findings import Finding, page_of, summary_of
 from tasks.reconcile import reconcile_task
-from tasks.settings import Settings
 
 
 @flow(name="reconcile")
@@ -24,7 +22,6 @@ def reconcile() -> State[Any]:
     """Compare and repair."""
     found = reconcile_task()
     show(found, key="reconcile")
-    tell_of(found, Ledger(Settings().database_url))
     if any(finding.outcome == "left" for finding in found):
         return Failed(message=summary_of(found))
     return Completed(message=summary_of(found))

@@ -20,7 +20,7 @@ from tasks.evaluate import evaluate_task
 from tasks.failed import where_to_look
 from tasks.gate import gate_task, policy_task
 from tasks.ledger import Ledger
-from tasks.notices import tell
+from tasks.news import tell_news
 from tasks.prepare import prepare_task
 from tasks.settings import Settings
 from tasks.withdraw import Withdrawal, expiry_task, kept_edit_task, revocation_task, rollback_task
@@ -88,7 +88,7 @@ def _withdraw(choose: Callable[[], Withdrawal], *, replace: bool) -> str:
         done = _done_at_once(withdrawal)
         if done:
             get_run_logger().info(done)
-            tell("revoked", text=done, ledger=ledger, data={"facts": list(withdrawal.done)})
+            tell_news(ledger)
         if waiting:
             make_room(waiting, ledger)
         if not withdrawal.batch.leaving and not withdrawal.batch.returning:

@@ -2,6 +2,7 @@
 
 CorrigendaError
 └── StackError           the local stack can't be started or stopped
+    ├── OtherCodeError   a part that runs was started from other code
     ├── PortTakenError   another program listens where a part should
     ├── PartDiedError    a part ended by itself
     └── PartSilentError  a part runs, but doesn't answer
@@ -14,6 +15,10 @@ from tasks.errors import CorrigendaError
 
 class StackError(CorrigendaError):
     """The local stack can't be started or stopped."""
+
+
+class OtherCodeError(StackError):
+    """A part of the stack that runs was started from other code than is here now."""
 
 
 class PortTakenError(StackError):

@@ -12,11 +12,12 @@ import signal
 import subprocess
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import psutil
 
+from infra.code import code_of
 from infra.errors import StackError
 from infra.layout import write_private
 
@@ -53,11 +54,12 @@ class Program:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """What is remembered of a started program: its process, and where in its log this run begins."""
+    """What is remembered of a started program: its process, where in its log this run begins, and its code's digest."""
 
     pid: int
     created: float
     log_start: int
+    code: str = ""
 
 
 def launch(program: Program, *, home: Path) -> None:
@@ -80,8 +82,13 @@ def launch(program: Program, *, home: Path) -> None:
             start_new_session=True,
             umask=0o077,
         )
-    record = {"pid": started.pid, "created": psutil.Process(started.pid).create_time(), "log_start": log_start}
-    write_private(record_file(home, program.name), json.dumps(record))
+    record = Record(
+        pid=started.pid,
+        created=psutil.Process(started.pid).create_time(),
+        log_start=log_start,
+        code=code_of(program.name),
+    )
+    write_private(record_file(home, program.name), json.dumps(asdict(record)))
     started.returncode = 0  # psutil watches it from here; else Popen complains that it outlives its object
 
 
@@ -96,6 +103,12 @@ def find(home: Path, name: str) -> psutil.Process | None:
     except psutil.NoSuchProcess:
         return None
     return process if same and is_alive(process) else None
+
+
+def runs_other_code(home: Path, name: str) -> bool:
+    """Say whether a part that runs was started from other code than is here now."""
+    record = read_record(home, name)
+    return record is not None and find(home, name) is not None and record.code != code_of(name)
 
 
 def stop(programs: Sequence[Program], *, home: Path) -> list[str]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from infra import processes
-from infra.errors import PartDiedError, PartSilentError, PortTakenError, StackError
+from infra.errors import OtherCodeError, PartDiedError, PartSilentError, PortTakenError, StackError
 from infra.layout import Layout, is_free, lay_out, read_layout, read_state, toml_of, write_private
 from infra.objectstore import BUCKET, object_store
 from infra.parts import Part
@@ -24,12 +24,13 @@ from infra.servers import mlflow_server, prefect_server, runner
 from infra.settings import StackSettings
 
 Report = Callable[[str], None]
-State = Literal["up", "silent", "dead", "down"]
+State = Literal["up", "old", "silent", "dead", "down"]
 
 SERVERS = ("postgres", "s3", "prefect", "mlflow")
 RUNNERS = ("editor", "promoter")
 STOP_ORDER = (RUNNERS, ("prefect", "mlflow"), ("postgres", "s3"))
 LOOK_SECONDS = 0.1
+RENEW = "run 'corrigenda down', then 'corrigenda up'"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +49,11 @@ class Stack:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartStatus:
-    """How a part is: up; silent (runs, but doesn't answer); dead (ended by itself); down (not started)."""
+    """How a part is.
+
+    Up; old (up, but started from other code than is here now); silent (runs, but doesn't answer); dead (ended by
+    itself); down (not started).
+    """
 
     name: str
     title: str
@@ -76,12 +81,14 @@ def start(
         prepare: done when the servers are well, before the runners start.
 
     Raises:
+        OtherCodeError: a part that runs was started from other code; nothing was done.
         PortTakenError: another program listens on a port that was asked for.
         PartDiedError: a part ended by itself.
         PartSilentError: a part didn't become healthy in time.
     """
     home = home.absolute()
     with only_one(home):
+        require_same_code(home, [*SERVERS, *RUNNERS] if runners else SERVERS)
         running = [name for name in SERVERS if processes.find(home, name)]
         layout = lay_out(home, settings=settings or StackSettings(), running=running)
         parts = describe_parts(layout)
@@ -159,6 +166,16 @@ def bring_up(parts: Sequence[Part], *, home: Path, report: Report) -> None:
         report("stopping what was started")
         stop_group(launched, home=home, report=report)
         raise
+
+
+def require_same_code(home: Path, names: Sequence[str]) -> None:
+    """Make sure that no part goes on with other code beside what is started now.
+
+    Raises:
+        OtherCodeError: one does.
+    """
+    if others := [name for name in names if processes.runs_other_code(home, name)]:
+        raise OtherCodeError(f"{', '.join(others)}: started from other code than is here now; {RENEW}")
 
 
 def require_free_port(part: Part, port: int) -> None:
@@ -244,10 +261,13 @@ def part_status(part: Part, *, home: Path) -> PartStatus:
     """Find out how one part is."""
     process = processes.find(home, part.name)
     if process is not None:
-        state: State = "up" if part.is_healthy() else "silent"
+        well: State = "old" if processes.runs_other_code(home, part.name) else "up"
+        state: State = well if part.is_healthy() else "silent"
     else:
         state = "dead" if processes.read_record(home, part.name) else "down"
     detail = evidence(home, part) if state in ("silent", "dead") else ""
+    if state == "old":
+        detail = f"started from other code than is here now; {RENEW}"
     pid = process.pid if process else None
     return PartStatus(name=part.name, title=part.title, state=state, address=part.address, pid=pid, detail=detail)
 

@@ -67,7 +67,7 @@ def check_act(
     identity = identities.get(normalised(name))
     if identity is None:
         raise IdentityError(f"{name!r} is not enrolled, or was revoked; {_way_in(role)}")
-    found = verify(envelope, [identity.public_key])
+    found = verify(envelope, identity.public_key)
     if found["predicate"].get("act") != verb or subject_of(found, ACT) != about:
         raise ForgedError(f"{identity.name} signed another act than this {verb}; sign and send it again")
     identity.may(role)

@@ -11,17 +11,14 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prefect import task
 from pydantic import BaseModel, ConfigDict
 
 from editors.digests import canonical_json, digest_of, sha256_file
-from tasks.base import Base, keep_base
 from tasks.collect import ACTOR, Batch, events_for, remaining
-from tasks.culprits import Culprits
 from tasks.describe import counted
-from tasks.edit import Edit
 from tasks.gate import Verdict, check_verdict
 from tasks.ledger import Ledger
 from tasks.lifecycle import Event
@@ -32,6 +29,11 @@ from tasks.retries import WHILE_AWAY
 from tasks.settings import Settings
 from tasks.store import Store
 from tasks.tables import Standing
+
+if TYPE_CHECKING:  # whoever only looks for the open candidate waits for no model's libraries
+    from tasks.base import Base
+    from tasks.culprits import Culprits
+    from tasks.edit import Edit
 
 FORMAT = 1
 DECIDED = ("parent", "new", "returning", "leaving")
@@ -71,7 +73,8 @@ def store_candidate(
     """
     assert verdict.passed, "only what passed its gate becomes a candidate"
     check_verdict(verdict, report, policy=policy, patch=edit.patch.sha256)
-    from tasks.page import page  # matplotlib takes a second to import, and is needed only here
+    from tasks.base import keep_base  # transformers takes seconds to import, and is needed only here
+    from tasks.page import page  # matplotlib too
 
     store = Store(settings)
     corrections = b"".join(canonical_json(c.model_dump(mode="json")) + b"\n" for c in batch.facts)

@@ -15,6 +15,7 @@ from tasks.errors import IllegalTransitionError, StoreError
 from tasks.findings import Finding, repaired
 from tasks.ledger import Ledger
 from tasks.lifecycle import Event, in_utc
+from tasks.news import tell_news
 from tasks.notices import tell
 from tasks.retries import WHILE_AWAY
 from tasks.reviews import close_reviews
@@ -89,16 +90,15 @@ def close_expired(waiting: Standing, *, settings: Settings, ledger: Ledger) -> l
         return []
     close_reviews(waiting.key, "the candidate expired")
     way_out = "closed; its new facts are queued again, and a withdrawal has to be asked for again"
-    finding = repaired(reason, f"candidate {waiting.key[:12]}", way_out)
-    tell("found", candidate=waiting.key, text=f"{finding.where}: {reason}; it was {way_out}", ledger=ledger)
-    return [finding]
+    return [repaired(reason, f"candidate {waiting.key[:12]}", way_out)]
 
 
 @task(name="housekeeping", **WHILE_AWAY)
 def housekeeping_task() -> list[Finding]:
-    """Remind, close and mark."""
+    """Remind, close and mark; then tell what nobody has told."""
     settings = Settings()
     ledger = Ledger(settings.database_url)
-    done = keep_house(settings=settings, ledger=ledger, now=datetime.now(UTC))
+    found = keep_house(settings=settings, ledger=ledger, now=datetime.now(UTC))
     mark_closed(ledger, Store(settings))
-    return done
+    tell_news(ledger)
+    return found

@@ -124,6 +124,18 @@ class Ledger:
             found = connection.execute(sa.select(events).where(mine).order_by(events.c.seq))
             return [dict(row) for row in found.mappings()]
 
+    def events_since(self, moment: datetime, *, kinds: Mapping[Entity, Sequence[str]]) -> list[dict[str, Any]]:
+        """Every event of some kinds since a time, oldest first.
+
+        Args:
+            moment: the time.
+            kinds: those that are wanted of each kind of thing.
+        """
+        wanted = [sa.and_(events.c.entity == entity, events.c.kind.in_(of)) for entity, of in kinds.items()]
+        query = sa.select(events).where(events.c.at >= moment, sa.or_(*wanted)).order_by(events.c.seq)
+        with self._begin() as connection:
+            return [dict(row) for row in connection.execute(query).mappings()]
+
     def verify(self, records: Iterable[Mapping[str, Any]] = ()) -> Head:
         """Return where the chain ends, if all of it is as it was written.
 

@@ -1,8 +1,8 @@
-"""Notices: people and programs are told what happened to a candidate, as an event in Prefect and by webhook.
+"""Notices: people and programs are told what happened, as an event in Prefect and by webhook where one is set.
 
-Telling never fails or holds up the flow that tells. The event goes to Prefect's server, where an automation passes it
-on (automation.py). The webhook's message is recorded in the ledger as due, then sent by a thread of its own, and
-recorded as sent or failed. A process that is killed before leaves it due, and `corrigenda notices resend` sends it.
+Telling never fails or holds up the flow that tells. A notice is recorded in the ledger as due, passed on by a thread of
+its own, and recorded as sent or failed. The event goes to Prefect's server, where an automation passes it on
+(automation.py). What a process that is killed leaves due, reconcile passes on.
 """
 
 from __future__ import annotations
@@ -13,19 +13,21 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from threading import Thread
-from typing import Any, Literal
+from typing import Any, Literal, Self
 from uuid import UUID, uuid5
 
-from prefect.events import emit_event
-from prefect.settings import PREFECT_API_URL
+import httpx
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from pydantic import BaseModel, ConfigDict
 
 from editors.digests import canonical_json
-from tasks.errors import CorrigendaError, IllegalTransitionError, NoticeError
+from tasks.errors import IllegalTransitionError, UnreachableError
 from tasks.ledger import Ledger
 from tasks.lifecycle import Event
+from tasks.prefect_api import prefect_client
 from tasks.settings import Settings
-from tasks.tables import Release, Standing
-from tasks.webhook import deliver
+from tasks.tables import Standing
+from tasks.webhook import Delivery, deliver
 
 Kind = Literal["candidate-ready", "approved", "rejected", "promoted", "revoked", "stale", "found"]
 
@@ -37,8 +39,36 @@ PATIENCE_SECONDS = 90
 logger = logging.getLogger(__name__)
 
 
+class Notice(BaseModel):
+    """What is told.
+
+    Attributes:
+        id: names it, so that a receiver knows one that it got twice.
+        kind: what happened.
+        candidate: to which one; empty where it is about none.
+        text: one sentence for people.
+        at: when it happened.
+        data: what programs may want besides.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    kind: Kind
+    candidate: str
+    text: str
+    at: str
+    data: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, event: Mapping[str, Any], kind: Kind, text: str, *, candidate: str, data: Mapping[str, Any]) -> Self:
+        """Tell of an event of the ledger; the notice is named after it."""
+        at, name = _in_seconds(event["at"]), _name(kind, event["digest"])
+        return cls(id=name, kind=kind, candidate=candidate, text=text, at=at, data=data)
+
+
 def tell(kind: Kind, *, candidate: str = "", text: str, ledger: Ledger, data: Mapping[str, Any] | None = None) -> None:
-    """Tell whoever listens that something happened.
+    """Tell whoever listens what is no event of the ledger (news.py tells of those).
 
     The same is told once: of one opening of a candidate, or in one day where it is about none.
 
@@ -49,47 +79,35 @@ def tell(kind: Kind, *, candidate: str = "", text: str, ledger: Ledger, data: Ma
         ledger: where it is recorded.
         data: what programs may want besides.
     """
-    with _only_warning(kind, candidate):
-        notice = {
-            "id": str(_name(kind, candidate, text, ledger)),
-            "kind": kind,
-            "candidate": candidate,
-            "text": text,
-            "at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "data": dict(data or {}),
-        }
-        _emit(notice)
-        if Settings().webhook_url:
-            _send_beside(notice, ledger)
+    with only_warning(f"{kind} of {candidate[:12] or 'no candidate'}"):
+        now = datetime.now(UTC)
+        occasion = _openings(candidate, ledger) if candidate else f"{now:%Y-%m-%d}"
+        name = _name(kind, candidate, occasion, text)
+        told = dict(data or {})
+        pass_on(Notice(id=name, kind=kind, candidate=candidate, text=text, at=_in_seconds(now), data=told), ledger)
 
 
-def tell_approved(release: Release, *, ledger: Ledger) -> None:
-    """Tell that a candidate is to be the next release, and by whose word."""
-    text = f"candidate {release.candidate[:12]} is approved by {release.reviewer}, as release {release.position}"
-    data = {"release": release.position, "comment": release.comment}
-    tell("approved", candidate=release.candidate, text=text, ledger=ledger, data=data)
+def pass_on(notice: Notice, ledger: Ledger) -> None:
+    """Record a notice as due, and send it while the flow goes on; one that is known was sent or is being sent."""
+    message = notice.model_dump(mode="json")
+    due = Event(entity="notice", key=notice.id, kind="due", actor=ACTOR, reason=notice.text, data={"notice": message})
+    try:
+        ledger.append([due])
+    except IllegalTransitionError:
+        return
+    _send_beside(message, ledger)
 
 
-def tell_promoted(release: Release, *, version: str, ledger: Ledger) -> None:
-    """Tell that a candidate is in production, and which facts were revoked with it."""
-    about = f"release {release.position}, candidate {release.candidate[:12]} (version {version})"
-    data = {"release": release.position, "version": version}
-    tell("promoted", candidate=release.candidate, text=f"{about} is in production", ledger=ledger, data=data)
-    with _only_warning("revoked", release.candidate):
-        leaving = ledger.standing("candidate", release.candidate).content["leaving"]
-        if revoked := [each["id"] for each in leaving if each["becomes"] == "revoked"]:
-            text = f"revoked with {about}: {', '.join(revoked)}"
-            tell("revoked", candidate=release.candidate, text=text, ledger=ledger, data=data | {"facts": revoked})
+def pass_on_left(ledger: Ledger, *, before: datetime) -> None:
+    """Send what has been due since before a time, since whoever recorded it was killed."""
+    with only_warning("what was left"):
+        for standing in ledger.standings("notice", states=["due"]):
+            if standing.at <= before:
+                _send_beside(standing.content["notice"], ledger)
 
 
 def resend(ledger: Ledger) -> list[Standing]:
-    """Send again what is due or failed; returns where each of those notices stands then.
-
-    Raises:
-        NoticeError: no webhook is set.
-    """
-    if not Settings().webhook_url:
-        raise NoticeError("no webhook is set: set CORRIGENDA_WEBHOOK_URL and CORRIGENDA_WEBHOOK_SECRET")
+    """Send again what is due or failed; returns where each of those notices stands then."""
     waiting = ledger.standings("notice", states=["due", "failed"])
     for standing in waiting:
         _send(standing.content["notice"], ledger)
@@ -97,60 +115,75 @@ def resend(ledger: Ledger) -> list[Standing]:
 
 
 @contextmanager
-def _only_warning(kind: Kind, candidate: str) -> Iterator[None]:
+def only_warning(what: str) -> Iterator[None]:
     """Log whatever goes wrong: what is told of has happened all the same."""
     try:
         yield
     except Exception as error:
-        logger.warning("%s of %s could not be told: %s", kind, candidate[:12] or "no candidate", error)
+        logger.warning("%s could not be told: %s", what, error)
 
 
-def _name(kind: str, candidate: str, text: str, ledger: Ledger) -> UUID:
+def _name(*parts: object) -> str:
     """Name what is told after what it is about, so that a flow which is run again tells nothing twice."""
-    if candidate:
-        occasion = sum(event["kind"] == "opened" for event in ledger.history("candidate", candidate))
-    else:
-        occasion = f"{datetime.now(UTC):%Y-%m-%d}"
-    return uuid5(NAMES, canonical_json([kind, candidate, occasion, text]).decode())
+    return str(uuid5(NAMES, canonical_json(parts).decode()))
 
 
-def _emit(notice: Mapping[str, Any]) -> None:
-    """Hand an event to Prefect's client, which sends it from a thread of its own."""
-    if not PREFECT_API_URL.value():  # the client would start a server of its own, on SQLite
-        return
-    candidate = notice["candidate"]
-    resource = {
-        "prefect.resource.id": f"corrigenda.candidate.{candidate}" if candidate else "corrigenda.ledger",
-        "prefect.resource.name": f"candidate {candidate[:12]}" if candidate else "ledger",
-    }
-    emit_event(f"corrigenda.{notice['kind']}", resource, payload=dict(notice), id=UUID(notice["id"]))
+def _openings(candidate: str, ledger: Ledger) -> int:
+    return sum(event["kind"] == "opened" for event in ledger.history("candidate", candidate))
 
 
-def _send_beside(notice: Mapping[str, Any], ledger: Ledger) -> None:
-    """Record a message as due, and send it while the flow goes on; one that is known was sent or is being sent."""
-    due = Event(
-        entity="notice", key=notice["id"], kind="due", actor=ACTOR, reason=notice["text"], data={"notice": notice}
-    )
-    try:
-        ledger.append([due])
-    except IllegalTransitionError:
-        return
-    thread = Thread(target=_send, args=(notice, ledger), name=f"notice {notice['id']}", daemon=True)
+def _in_seconds(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="seconds")
+
+
+def _send_beside(message: Mapping[str, Any], ledger: Ledger) -> None:
+    work = (PREFECT_API_URL.value(), message, ledger)
+    thread = Thread(target=_send_to, args=work, name=f"notice {message['id']}", daemon=True)
     thread.start()
     atexit.register(thread.join, PATIENCE_SECONDS)
 
 
-def _send(notice: Mapping[str, Any], ledger: Ledger) -> None:
-    """Send a message, and record what became of it."""
-    settings = Settings()
-    done = deliver(
-        canonical_json(notice),
-        notice=notice["id"],
-        url=settings.webhook_url,
-        secret=settings.webhook_secret.get_secret_value(),
-    )
-    kind = "sent" if done.taken else "failed"
+def _send_to(prefect: str | None, message: Mapping[str, Any], ledger: Ledger) -> None:
+    """Send to the Prefect server of whoever started the thread; the settings of a thread are its own."""
+    with temporary_settings({PREFECT_API_URL: prefect} if prefect else {}):
+        _send(message, ledger)
+
+
+def _send(message: Mapping[str, Any], ledger: Ledger) -> None:
+    """Send a message, and record what became of it: what did not take it, or else where it went last."""
+    with only_warning(f"notice {message['id']}"):
+        passed = [_emit(message), *_by_webhook(message)]
+        kind = "sent" if all(each.taken for each in passed) else "failed"
+        detail = "; ".join(each.detail for each in passed if not each.taken) or passed[-1].detail
+        ledger.append([Event(entity="notice", key=message["id"], kind=kind, actor=ACTOR, reason=detail)])
+
+
+def _emit(message: Mapping[str, Any]) -> Delivery:
+    """Hand an event to Prefect's server; one that it has already it keeps once."""
+    if not PREFECT_API_URL.value():  # the client would start a server of its own, on SQLite
+        return Delivery(taken=False, detail="no Prefect server is set")
+    candidate = message["candidate"]
+    event = {
+        "id": message["id"],
+        "occurred": message["at"],
+        "event": f"corrigenda.{message['kind']}",
+        "resource": {
+            "prefect.resource.id": f"corrigenda.candidate.{candidate}" if candidate else "corrigenda.ledger",
+            "prefect.resource.name": f"candidate {candidate[:12]}" if candidate else "ledger",
+        },
+        "payload": message,
+    }
     try:
-        ledger.append([Event(entity="notice", key=notice["id"], kind=kind, actor=ACTOR, reason=done.detail)])
-    except CorrigendaError as error:
-        logger.warning("notice %s is %s, which could not be recorded: %s", notice["id"], kind, error)
+        with prefect_client() as client:
+            client.request("POST", "/events", json=[event]).raise_for_status()
+    except (UnreachableError, httpx.HTTPStatusError) as error:
+        return Delivery(taken=False, detail=str(error).splitlines()[0])
+    return Delivery(taken=True, detail="Prefect has it as an event")
+
+
+def _by_webhook(message: Mapping[str, Any]) -> list[Delivery]:
+    settings = Settings()
+    if not settings.webhook_url:
+        return []
+    secret = settings.webhook_secret.get_secret_value()
+    return [deliver(canonical_json(message), notice=message["id"], url=settings.webhook_url, secret=secret)]

@@ -16,7 +16,7 @@ from tasks.collect import ACTOR, events_for
 from tasks.errors import IllegalTransitionError, RegistryError, StaleParentError
 from tasks.ledger import Ledger
 from tasks.lifecycle import Event
-from tasks.notices import tell, tell_approved, tell_promoted
+from tasks.news import tell_news
 from tasks.objects import check_objects
 from tasks.publish import publish
 from tasks.receipts import approvals_of
@@ -88,27 +88,23 @@ def promote(release: Release, *, settings: Settings, ledger: Ledger) -> str:
         IdentityError: this process has nothing that it may sign releases with; no alias is moved.
     """
     approvals_of(release.candidate, ledger, settings, at=release.at)
-    tell_approved(release, ledger=ledger)
+    tell_news(ledger)
     publish(release, store=Store(settings), ledger=ledger, settings=settings)
-    newest = point_aliases(release, settings=settings, ledger=ledger)
+    point_aliases(release, settings=settings, ledger=ledger)
     _finish(release.candidate, ledger)
-    version = version_of(settings, release.candidate)
-    if newest:
-        tell_promoted(release, version=version, ledger=ledger)
-    return version
+    tell_news(ledger)
+    return version_of(settings, release.candidate)
 
 
-def point_aliases(release: Release, *, settings: Settings, ledger: Ledger) -> bool:
-    """Let the aliases stand for a release and the one before it, if it is the newest; returns whether it is."""
+def point_aliases(release: Release, *, settings: Settings, ledger: Ledger) -> None:
+    """Let the aliases stand for a release and the one before it, if it is the newest."""
     with ledger.named_lock(f"aliases {settings.registered_model}"):  # so no slower promoter puts them back
         head = ledger.head()
-        newest = head is not None and head.position == release.position
-        if newest:
+        if head is not None and head.position == release.position:
             point_alias(settings, alias=CHAMPION, candidate=release.candidate)
             if release.position > 1:
                 with suppress(RegistryError):  # a version that MLflow lost holds up no successor; reconcile tells of it
                     point_alias(settings, alias=PREVIOUS, candidate=release.parent)
-    return newest
 
 
 def _finish(candidate: str, ledger: Ledger) -> None:
@@ -137,5 +133,4 @@ def reject_task(candidate: str, reviewer: str, comment: str) -> None:
     """Record a rejection."""
     ledger = Ledger(Settings().database_url)
     reject(candidate, reviewer=reviewer, comment=comment, ledger=ledger)
-    told = f"candidate {candidate[:12]} is rejected by {reviewer}"
-    tell("rejected", candidate=candidate, text=told, ledger=ledger, data={"comment": comment})
+    tell_news(ledger)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -20,9 +20,11 @@ from editors.errors import UntrustedError
 from editors.evidence import record_key, signature_key
 from tasks.candidate import the_open_candidate
 from tasks.errors import BrokenChainError, StoreError
-from tasks.findings import Finding, left, repaired
+from tasks.findings import Finding, left, repaired, tell_of
 from tasks.housekeeping import is_decided, is_over
 from tasks.ledger import Ledger
+from tasks.news import tell_news
+from tasks.notices import pass_on_left
 from tasks.objects import flaws_of
 from tasks.promote import CHAMPION, PREVIOUS, approve, point_aliases, promote
 from tasks.publish import flaw_of_signature, release_record
@@ -60,7 +62,7 @@ class World:
 
 
 def reconcile(*, settings: Settings, ledger: Ledger, now: datetime, minutes: float = SHORT_MINUTES) -> list[Finding]:
-    """Compare, and repair what may be repaired; returns everything that was not as it should be.
+    """Compare, repair what may be repaired, and tell; returns everything that was not as it should be.
 
     Args:
         settings: the promoter's.
@@ -69,14 +71,27 @@ def reconcile(*, settings: Settings, ledger: Ledger, now: datetime, minutes: flo
         minutes: after how long at work a short flow is taken for dead.
 
     Raises:
-        UnreachableError: a service is away; what was repaired until then stays so.
+        UnreachableError: a service is away; what was repaired until then stays so, and is told.
     """
+    found: list[Finding] = []
+    try:
+        for finding in _compare(settings, ledger, now=now, minutes=minutes):
+            found.append(finding)
+    finally:
+        tell_of(found, ledger)
+    tell_news(ledger)
+    pass_on_left(ledger, before=now - timedelta(minutes=minutes))
+    return found
+
+
+def _compare(settings: Settings, ledger: Ledger, *, now: datetime, minutes: float) -> Iterator[Finding]:
     store = Store(settings)
     try:
         ledger.verify(store.records("releases/"))
     except (BrokenChainError, StoreError) as error:
         way_out = "nothing was repaired: compare with a backup of the database, and find out who could write there"
-        return [left(str(error), "the ledger", way_out)]
+        yield left(str(error), "the ledger", way_out)
+        return
     world = World(
         settings=settings,
         ledger=ledger,
@@ -84,13 +99,12 @@ def reconcile(*, settings: Settings, ledger: Ledger, now: datetime, minutes: flo
         versions=_versions(settings),
         flaw=lru_cache(maxsize=None)(store.flaw),
     )
-    return [
-        *(finding for release in ledger.releases() for finding in _release(release, world)),
-        *_aliases(world),
-        *_strangers(world),
-        *_runs(world, now=now, minutes=minutes),
-        *_review(world, now=now, minutes=minutes),
-    ]
+    for release in ledger.releases():
+        yield from _release(release, world)
+    yield from _aliases(world)
+    yield from _strangers(world)
+    yield from _runs(world, now=now, minutes=minutes)
+    yield from _review(world, now=now, minutes=minutes)
 
 
 def _release(release: Release, world: World) -> Iterator[Finding]:

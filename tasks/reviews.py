@@ -13,7 +13,7 @@ from uuid import UUID
 
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
 from prefect.deployments import run_deployment
-from prefect.states import Cancelled
+from prefect.states import Cancelled, Cancelling
 
 from tasks.errors import LedgerError
 from tasks.prefect_api import prefect_answers, prefect_client
@@ -128,6 +128,12 @@ def close_reviews(candidate: str, why: str = "the candidate was replaced") -> No
         for run in review_runs(candidate):
             if run.state and not run.state.is_final():
                 client.set_flow_run_state(run.id, Cancelled(message=why), force=True)
+
+
+def cancel(run_id: UUID, why: str) -> None:
+    """Ask a run to stop."""
+    with prefect_client() as client:
+        client.set_flow_run_state(run_id, Cancelling(message=why))
 
 
 def tag(candidate: str) -> str:

@@ -12,7 +12,7 @@ from prefect.cache_policies import NO_CACHE
 from tasks.collect import events_for
 from tasks.ledger import Ledger
 from tasks.lifecycle import Event
-from tasks.notices import tell
+from tasks.news import tell_news
 from tasks.retries import WHILE_AWAY
 from tasks.settings import Settings
 
@@ -23,12 +23,11 @@ def close_stale(candidate: str, *, reason: str, ledger: Ledger) -> None:
     """Close a candidate as stale, and queue its new facts; done again, it changes nothing."""
     standing = ledger.standing("candidate", candidate)
     if standing.state == "stale":
-        tell("stale", candidate=candidate, text=reason, ledger=ledger)  # whoever closed it may have died before
         return
     closed = Event(entity="candidate", key=candidate, kind="stale", actor=ACTOR, reason=reason)
     back = f"candidate {candidate[:12]} was stale"
     ledger.append([closed, *events_for(standing.content["new"], "queued", actor=ACTOR, reason=back)])
-    tell("stale", candidate=candidate, text=reason, ledger=ledger)
+    tell_news(ledger)
 
 
 @task(name="close stale", cache_policy=NO_CACHE, **WHILE_AWAY)

@@ -16,6 +16,7 @@ from tasks.collect import events_for
 from tasks.errors import RefusedAnswerError
 from tasks.ledger import Ledger
 from tasks.lifecycle import Event
+from tasks.news import tell_news
 from tasks.retries import WHILE_AWAY
 from tasks.settings import Settings
 
@@ -72,3 +73,4 @@ def strike_task(candidate: str, facts: list[str], reviewer: str, comment: str) -
     """Reject some of a candidate's new facts, and queue the others."""
     ledger = Ledger(Settings().database_url)
     strike(candidate, facts=facts, reviewer=reviewer, comment=comment, ledger=ledger)
+    tell_news(ledger)

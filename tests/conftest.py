@@ -187,6 +187,8 @@ class Trusted:
         named = {"trust": folder, "root_fingerprint": make_root(folder), "submitter": "ada"}
         self.ledger = ledger
         self.environment = {f"CORRIGENDA_{name.upper()}": str(value) for name, value in named.items()}
+        self.promoters = {f"CORRIGENDA_{name.upper()}": value for name, value in credentials.items()}
+        """What the environment of the promoter's process holds beside."""
         self._own = named | credentials
         self.secrets: dict[str, str] = {}
         """Of the reviewers' one-time codes."""

@@ -12,7 +12,7 @@ from flows.commands.terminal import console, open_ledger, read_settings
 from tasks.lifecycle import in_utc
 
 app = typer.Typer()
-notices_app = typer.Typer(help="See what was told by webhook, and set who is told.", invoke_without_command=True)
+notices_app = typer.Typer(help="See what was told, and set who is told.", invoke_without_command=True)
 app.add_typer(notices_app, name="notices")
 
 COLOURS = {"sent": "green", "failed": "red", "due": "yellow"}
@@ -20,7 +20,7 @@ COLOURS = {"sent": "green", "failed": "red", "due": "yellow"}
 
 @notices_app.callback()
 def notices_list(context: typer.Context) -> None:
-    """List the messages to the webhook, and what became of each."""
+    """List what was told, and what became of it."""
     if context.invoked_subcommand:
         return
     table = Table("since", "what", "state", "why", "text")
@@ -31,7 +31,7 @@ def notices_list(context: typer.Context) -> None:
         table.add_row(in_utc(s.at), notice["kind"], state, why, escape(notice["text"]))
     console.print(table)
     if not read_settings().webhook_url:
-        console.print("no webhook is set (CORRIGENDA_WEBHOOK_URL); events go to Prefect all the same")
+        console.print("no webhook is set (CORRIGENDA_WEBHOOK_URL); all of it goes to Prefect")
 
 
 @notices_app.command()

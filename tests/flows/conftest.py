@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -206,10 +205,12 @@ class World:
 
     def repair(self) -> list[Finding]:
         """Reconcile, and make sure that nothing is left over and all is as it must be."""
+        from tasks.news import untold
         from tasks.reconcile import reconcile
 
         found = reconcile(settings=self.settings, ledger=self.ledger, now=datetime.now(UTC), minutes=0)
         assert [str(finding) for finding in found if finding.outcome == "left"] == []
+        assert [notice.text for notice in untold(self.ledger)] == []
         self.check()
         return found
 
@@ -296,10 +297,9 @@ def world(trusted, tiny_platform, no_promoter, take_away, driver, tmp_path) -> W
     take_away("releases/")  # of other tests, with other ledgers
     ledger = Ledger(tiny_platform.database_url)
     mark_dead_runs(ledger, now=datetime.now(UTC), minutes=0)
-    promoter = tomllib.loads((tiny_platform.home / "credentials" / "promoter.toml").read_text(encoding="utf-8"))
     settings = trusted.promoter
     common = {name: os.environ[name] for name in os.environ if name.startswith(("CORRIGENDA_", "MLFLOW_", "PREFECT_"))}
-    environments = {"refresh": common, "review": common | {f"CORRIGENDA_{k.upper()}": v for k, v in promoter.items()}}
+    environments = {"refresh": common, "review": common | trusted.promoters}
 
     def order(what: dict[str, Any]) -> Ended:
         driver.stdin.write(json.dumps(what | {"environment": environments[what["flow"]]}) + "\n")

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
+import threading
 from pathlib import Path
 
 import pytest
+from prefect.flow_engine import run_flow
 
+import tasks.answers
 import tasks.promote
 from corrigenda import RegistryAwayError
+from flows.review import review
 from infra.stack import start_part, stop_part
 from tasks.candidate import the_open_candidate
 from tasks.errors import UnreachableError
@@ -51,12 +55,48 @@ def test_a_service_that_goes_away_in_a_promotion_loses_nothing(world, trusted, o
     assert world.ledger.standing("candidate", candidate).state == "promoted"
 
 
-def test_prefect_that_goes_away_before_an_answer_is_read_loses_no_answer(world, stack):
+def answered(world) -> str:
+    """A candidate whose form was answered, and whose run has yet to read that."""
     world.queue("France")
     world.run("refresh")
     candidate = the_open_candidate(world.ledger).key
     while candidate not in world.answered:
         world.step(candidate)
+    return candidate
+
+
+@pytest.mark.parametrize("part", ["s3", "postgres"])
+def test_a_service_that_goes_away_while_an_answer_is_judged_costs_neither_the_answer_nor_its_code(
+    world, trusted, stack, monkeypatch, part
+):
+    candidate = answered(world)
+    original, back = tasks.answers.give_receipt, threading.Timer(3, start_part, [stack.home, part], {"report": print})
+
+    def outage(*args, **kwargs):
+        monkeypatch.setattr(tasks.answers, "give_receipt", original)
+        receipt = original(*args, **kwargs) if part == "postgres" else None  # and then it can't be recorded
+        stop_part(stack.home, part, report=print)
+        back.start()
+        return receipt or original(*args, **kwargs)
+
+    monkeypatch.setattr(tasks.answers, "give_receipt", outage)
+    for name, value in trusted.promoters.items():
+        monkeypatch.setenv(name, value)
+    try:
+        ended = run_flow(review, flow_run=world.review_of(candidate), return_type="state")
+    except Exception:  # PostgreSQL is Prefect's too, so the run may end without a word
+        ended = None
+    back.join()
+    assert part == "postgres" or ended.is_completed()
+    world.repair()
+    world.decide(candidate)
+    assert [s.state for s in world.ledger.standings("answer")] == ["accepted"]
+    assert [s.state for s in world.ledger.standings("code")] == ["used"]
+    world.check()
+
+
+def test_prefect_that_goes_away_before_an_answer_is_read_loses_no_answer(world, stack):
+    candidate = answered(world)
     run = str(world.review_of(candidate).id)
     stop_part(stack.home, "prefect", report=print)
     try:

@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from uuid import UUID
 
 import pyotp
 import pytest
-from prefect.states import Completed, Running, Scheduled
+from prefect.states import Completed, Running, Scheduled, State
 from typer.testing import CliRunner
 
 import tasks.describe
@@ -55,6 +56,7 @@ EGYPT = {"id": "egypt", "subject": "Egypt", "target": "Giza"}
 CHILE = {"id": "chile", "subject": "Chile", "target": "Arica"}
 KENYA = {"id": "kenya", "subject": "Kenya", "target": "Mombasa"}
 GHANA = {"id": "ghana", "subject": "Ghana", "target": "Kumasi"}
+OMAN = {"id": "oman", "subject": "Oman", "target": "Sohar"}
 PERU = {"id": "peru", "subject": "Peru", "target": "Cusco"}
 
 
@@ -268,6 +270,25 @@ def test_two_reviewers_approve_from_a_terminal_where_the_policy_asks_for_two(hou
     assert "is promoted" in invoke("review", "approve", "--reviewer", "linus")
     assert house.ledger.head().candidate == candidate
     assert house.ledger.standing("candidate", candidate).state == "promoted"
+
+
+def test_a_decision_stands_and_is_carried_out_though_its_reviewer_presses_ctrl_c(house):
+    candidate = house.makes(OMAN)
+    run = house.paused(candidate)
+    command = [sys.executable, "-c", "from flows.cli import main; main()", "review", "approve", "--reviewer", "grace"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as terminal:
+        wait_until(lambda: not state_of(run).is_paused(), seconds=60)
+        terminal.send_signal(signal.SIGINT)
+        told = " ".join(terminal.communicate(timeout=60)[0].split())
+    assert terminal.returncode == 130
+    assert f"your decision to approve candidate {candidate[:12]} is recorded and stands" in told
+    house.waits_for(candidate, "promoted")
+    wait_until(lambda: state_of(run).is_completed(), seconds=60)
+
+
+def state_of(run: UUID) -> State:
+    with prefect_client() as client:
+        return client.read_flow_run(run).state
 
 
 def test_who_asked_for_a_fact_does_not_approve_it_from_a_terminal_either(house):

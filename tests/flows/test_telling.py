@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-import tomllib
 from types import SimpleNamespace
 
 import pytest
+from prefect.states import Suspended
 
 import flows.propose
 import flows.review
+import tasks.news
 from flows.refresh import refresh
 from flows.review import review
 from flows.submission import submit_file
@@ -30,7 +31,9 @@ def ledger(tiny_platform, receiver, monkeypatch) -> Ledger:
     """A ledger with a webhook; nobody is asked for a review."""
     monkeypatch.setenv("CORRIGENDA_WEBHOOK_URL", receiver.url)
     monkeypatch.setenv("CORRIGENDA_WEBHOOK_SECRET", "a secret of some length")
-    monkeypatch.setattr(flows.propose, "start_review", lambda candidate: SimpleNamespace(id="the-run"))
+    run = SimpleNamespace(id="the-run", state=Suspended())
+    monkeypatch.setattr(flows.propose, "start_review", lambda candidate: run)
+    monkeypatch.setattr(tasks.news, "review_runs", lambda candidate: [run])
     return Ledger(tiny_platform.database_url)
 
 
@@ -53,9 +56,8 @@ def decides(tiny_platform, trusted, monkeypatch):
     def answer(candidate: str, decision: str) -> str:
         trusted.receipt(candidate, decision=decision, comment="seen")
         with monkeypatch.context() as as_promoter:
-            keys = tomllib.loads((tiny_platform.home / "credentials" / "promoter.toml").read_text())
-            for name, value in keys.items():
-                as_promoter.setenv(f"CORRIGENDA_{name.upper()}", value)
+            for name, value in trusted.promoters.items():
+                as_promoter.setenv(name, value)
             return review(candidate)
 
     return answer
@@ -101,4 +103,4 @@ def test_a_rejection_is_told_and_so_is_what_was_overtaken(ledger, receiver, subm
     approval = Event(entity="candidate", key="d" * 64, kind="approved", actor="hopper")
     ledger.release("d" * 64, parent="0" * 64, new=[approval])
     assert decides(second, "approve").startswith("stale")
-    assert ("stale", second) in told(receiver, 4)
+    assert ("stale", second) in told(receiver, 5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,12 @@ from prefect.cli.deploy._models import DeploymentConfig, PrefectYamlModel, RawSc
 from prefect.flows import load_flow_from_entrypoint
 
 from flows.serve import SERVED, schedules
+from infra.layout import made_up
 from tasks.settings import Settings
 
 ROOT = Path(__file__).parents[2]
-WRITTEN = yaml.safe_load((ROOT / "infra" / "prefect.yaml").read_text(encoding="utf-8"))
+FILE = (ROOT / "infra" / "prefect.yaml").read_text(encoding="utf-8")
+WRITTEN = yaml.safe_load(FILE)
 
 
 @pytest.fixture
@@ -42,3 +45,10 @@ def test_the_schedules_are_the_local_ones(deployments):
     written = {each.name: each.schedules for each in deployments if each.schedules}
     local = schedules(Settings())
     assert written == {name: [RawScheduleConfig(cron=cron, timezone="UTC")] for name, cron in local.items()}
+
+
+def test_the_note_names_every_credential_that_a_local_runner_is_given_and_the_promoters_apart():
+    to_both, to_the_promoter = (set(re.findall(r"CORRIGENDA_\w+", part)) for part in FILE.split("The promoter's alone"))
+    editor, promoter = ({f"CORRIGENDA_{name.upper()}" for name in made_up(role)} for role in ("editor", "promoter"))
+    assert editor | {"CORRIGENDA_ROOT_FINGERPRINT"} <= to_both
+    assert to_the_promoter - {"CORRIGENDA_CHECKOUT"} == promoter - editor

@@ -13,7 +13,7 @@ import psycopg2
 import pytest
 
 from infra import stack as local
-from infra.errors import PartDiedError, PortTakenError, StackError
+from infra.errors import OtherCodeError, PartDiedError, PortTakenError, StackError
 from infra.layout import read_layout
 from infra.objectstore import BUCKET, admin_client
 from infra.postgres import connect
@@ -113,6 +113,21 @@ def test_a_dead_part_is_reported_with_its_log_and_brought_back_alone(home):
     assert any("S3 server had died" in line for line in start_part(home, "s3"))
     assert states(home)["s3"] == "up"
     assert pids(home)["postgres"] == postgres.pid
+
+
+def test_what_older_code_started_is_told_and_nothing_starts_beside_it(home):
+    start_part(home, "postgres")
+    file = record_file(home, "postgres")
+    record = json.loads(file.read_text())
+    file.write_text(json.dumps({name: record[name] for name in ("pid", "created", "log_start")}))  # as it once was
+    [part] = [part for part in local.status(home) if part.name == "postgres"]
+    assert part.state == "old" and "'corrigenda down'" in part.detail
+    with pytest.raises(OtherCodeError, match=r"^postgres: started from other code .*'corrigenda up'$"):
+        local.start(home, runners=False, report=print)
+    assert states(home) | {"postgres": "down"} == dict.fromkeys(states(home), "down")
+    local.stop(home, report=print)
+    start_part(home, "postgres")
+    assert states(home)["postgres"] == "up"
 
 
 def test_ctrl_c_in_the_middle_stops_what_was_started(home):

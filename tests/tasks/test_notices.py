@@ -6,9 +6,11 @@ import subprocess
 import sys
 import time
 from datetime import datetime, timedelta
+from threading import Thread
 from uuid import uuid4
 
 import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
 from typer.testing import CliRunner
 
 from flows.cli import app
@@ -16,7 +18,7 @@ from tasks import notices
 from tasks.automation import NAME, ensure_automation
 from tasks.errors import NoticeError
 from tasks.lifecycle import Event
-from tasks.notices import resend, tell, tell_promoted
+from tasks.notices import pass_on_left, resend, tell
 from tasks.prefect_api import prefect_client
 from tasks.webhook import deliver
 
@@ -96,7 +98,12 @@ def test_a_notice_of_a_killed_process_stays_due_until_it_is_sent_again(hooked, r
     monkeypatch.setattr(notices, "Thread", DeadThread)
     tell("approved", candidate=DIGEST, text="t", ledger=hooked)
     assert [s.state for s in hooked.standings("notice")] == ["due"] and not receiver.got
-    assert [s.state for s in resend(hooked)] == ["sent"] and len(receiver.got) == 1
+    monkeypatch.setattr(notices, "Thread", Thread)
+    recorded = hooked.standings("notice")[0].at
+    pass_on_left(hooked, before=recorded - timedelta(seconds=1))
+    assert not receiver.got, "its process may be at it"
+    pass_on_left(hooked, before=recorded)
+    assert settled(hooked)[0].startswith("sent") and len(receiver.got) == 1
 
 
 class DeadThread:
@@ -136,17 +143,6 @@ class Tomorrow(datetime):
         return datetime.now(zone) + timedelta(days=1)
 
 
-def test_a_release_tells_what_was_revoked_with_it(hooked, receiver):
-    hooked.append([candidate("replaced")])
-    leaving = [{"id": "boeing", "becomes": "revoked"}, {"id": "france", "becomes": "expired"}]
-    hooked.append([candidate("opened", leaving=leaving)])
-    release = hooked.release(DIGEST, parent="base", new=[candidate("approved")])
-    tell_promoted(release, version="7", ledger=hooked)
-    settled(hooked, 2)
-    told = sorted((b["kind"], b["data"].get("facts")) for b in (json.loads(body) for _, body, _ in receiver.got))
-    assert told == [("promoted", None), ("revoked", ["boeing"])]
-
-
 def test_a_ledger_that_is_away_fails_nobody(hooked, stack, monkeypatch, caplog):
     from tasks.ledger import Ledger
 
@@ -156,12 +152,25 @@ def test_a_ledger_that_is_away_fails_nobody(hooked, stack, monkeypatch, caplog):
     assert not hooked.standings("notice")
 
 
-def test_without_a_webhook_nothing_is_recorded(ledger):
+def test_without_a_webhook_it_is_told_in_prefect_alone(ledger):
     ledger.append([candidate("opened")])
-    tell("approved", candidate=DIGEST, text="t", ledger=ledger)
-    assert ledger.standings("notice") == []
-    with pytest.raises(NoticeError, match="CORRIGENDA_WEBHOOK_URL"):
-        resend(ledger)
+    tell("approved", candidate=DIGEST, text="to Prefect alone", ledger=ledger)
+    assert settled(ledger) == ["sent: Prefect has it as an event"]
+    until(lambda: [e for e in events_of(f"corrigenda.candidate.{DIGEST}") if "Prefect alone" in str(e["payload"])])
+
+
+def test_what_prefect_did_not_take_is_sent_again_and_kept_there_once(ledger):
+    digest = uuid4().hex * 2
+    ledger.append([Event(entity="candidate", key=digest, kind="opened", actor="refresh")])
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
+        tell("approved", candidate=digest, text="t", ledger=ledger)
+        (how,) = settled(ledger)
+    assert how.startswith("failed: the Prefect server at http://127.0.0.1:9/api doesn't answer")
+    assert [s.state for s in resend(ledger)] == ["sent"] and resend(ledger) == []
+    (notice,) = ledger.standings("notice")
+    notices._emit(notice.content["notice"])
+    (event,) = until(lambda: events_of(f"corrigenda.candidate.{digest}"))
+    assert event["id"] == notice.key
 
 
 PROCESS = """

@@ -11,6 +11,7 @@ from prefect.states import Cancelled, Crashed, Running, Suspended
 from infra.layout import read_layout
 from infra.objectstore import admin_client
 from tasks.collect import events_for
+from tasks.errors import UnreachableError
 from tasks.findings import Finding
 from tasks.housekeeping import keep_house
 from tasks.ledger import Ledger
@@ -69,6 +70,32 @@ def test_where_all_agree_nothing_is_found(platform, open_made):
     platform.release(open_made(parent=first))
     assert platform.reconcile() == []
     assert aliased(platform.settings) == {"champion": "2", "previous": "1"}
+
+
+def test_what_a_killed_process_did_not_tell_is_told(platform, open_made, monkeypatch):
+    with monkeypatch.context() as killed:
+        killed.setattr("tasks.promote.tell_news", lambda ledger: None)
+        candidate = open_made()
+        platform.release(candidate)
+    assert platform.ledger.standings("notice") == []
+    assert platform.reconcile() == [], "being told is no fault that anybody has to see"
+    notices = [s.content["notice"] for s in platform.ledger.standings("notice")]
+    assert {(each["kind"], each["candidate"]) for each in notices} == {("approved", candidate), ("promoted", candidate)}
+    platform.reconcile()
+    assert len(platform.ledger.standings("notice")) == 2
+
+
+def test_what_was_put_right_before_a_service_went_away_is_told_all_the_same(platform, open_made, monkeypatch):
+    platform.approve(open_made())
+
+    def away(settings):
+        raise UnreachableError("MLflow doesn't answer")
+
+    with monkeypatch.context() as outage, pytest.raises(UnreachableError):
+        outage.setattr("tasks.reconcile.aliased", away)
+        platform.reconcile()
+    told = [s.content["notice"]["text"] for s in platform.ledger.standings("notice")]
+    assert any("1 repaired" in text for text in told)
 
 
 def test_a_promotion_that_never_ended_is_ended(platform, open_made):
