@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict
 
 from editors.digests import canonical_json, digest_of, sha256_file
 from tasks.base import Base, keep_base
+from tasks.changes import DECIDED
 from tasks.collect import ACTOR, Batch, events_for, remaining
 from tasks.culprits import Culprits
 from tasks.describe import counted
@@ -34,8 +35,6 @@ from tasks.store import Store
 from tasks.tables import Standing
 
 FORMAT = 1
-DECIDED = ("parent", "new", "returning", "leaving")
-"""What of a manifest the ledger keeps, since a decision carries it out."""
 NAMED = 1000  # characters
 
 
@@ -83,6 +82,7 @@ def store_candidate(
         "returning": sorted(c.id for c in batch.returning),
         "leaving": sorted((each.record() for each in batch.leaving), key=lambda record: record["id"]),
         "asked_by": batch.asked_by,
+        "act": batch.act,
         "corrections": store.put(corrections).sha256,
         "editor": edit.editor,
         "editor_settings": edit.settings,
@@ -119,7 +119,9 @@ def open_candidate(candidate: Candidate, ledger: Ledger) -> None:
     data = asdict(candidate.registered) | {name: candidate.manifest[name] for name in DECIDED}
     opened = Event(entity="candidate", key=candidate.digest, kind="opened", actor=ACTOR, data=data)
     new = events_for(candidate.manifest["new"], "in candidate", actor=ACTOR, reason=candidate.digest)
-    ledger.append([opened, *new])
+    acts = [act] if (act := candidate.manifest.get("act")) else []
+    asked = [Event(entity="act", key=key, kind="in candidate", actor=ACTOR, reason=candidate.digest) for key in acts]
+    ledger.append([opened, *new, *asked])
 
 
 def the_open_candidate(ledger: Ledger) -> Standing | None:

@@ -14,6 +14,7 @@ from typing import Any
 from prefect import task
 
 from editors.digests import canonical_json
+from tasks.changes import act_behind
 from tasks.collect import ACTOR, events_for
 from tasks.errors import IllegalTransitionError, RegistryError, StaleParentError
 from tasks.ledger import Ledger
@@ -90,7 +91,8 @@ def promote(release: Release, *, settings: Settings, ledger: Ledger) -> str:
     approvals_of(release.candidate, ledger, settings, at=release.at)
     tell_approved(release, ledger=ledger)
     store = Store(settings)
-    for envelope in receipts_for(release.candidate, ledger, at=release.at):
+    asked = act_behind(store.manifest(release.candidate), ledger)
+    for envelope in (*receipts_for(release.candidate, ledger, at=release.at), *asked):
         store.put(canonical_json(envelope))
     store.put_record(record_key(release), release_record(release, store, ledger))
     newest = point_aliases(release, settings=settings, ledger=ledger)
