@@ -22,6 +22,8 @@
         |-- FourEyesError           who approves took part in what is approved
         |-- ElsewhereError          it is about another candidate, report, policy or parent
         |-- ExpiredReceiptError     its time is over
+        |-- SpentActError           it was carried out before, or its time is over
+        |-- UnaskedError            a candidate changes facts unsaid, or that nobody asked to change
         |-- ObjectionError          a reviewer decided against it
         |-- QuorumError             too few approvals count
         `-- UnprovenError           a file of a release does not prove what it should
@@ -168,6 +170,14 @@ class ElsewhereError(UntrustedError):
 
 class ExpiredReceiptError(UntrustedError):
     """A receipt's time is over, or has not begun."""
+
+
+class SpentActError(UntrustedError):
+    """What somebody asked for was carried out before, or its time is over or has not begun."""
+
+
+class UnaskedError(UntrustedError):
+    """A candidate changes facts of which it does not say so, or that nobody asked to change."""
 
 
 class ObjectionError(UntrustedError):

@@ -35,11 +35,12 @@ def revoke(
     Args:
         facts: ids of what shall no longer hold.
         reason: why; kept in the ledger, and shown to the reviewer.
-        act: the signature of who wants it, as 'corrigenda revoke' makes it; without it nothing is withdrawn.
+        act: the signature of who wants all of this so, as 'corrigenda revoke' makes it, once and within the hour.
         restore: let the facts that these superseded hold again.
         replace: close a candidate that waits for review first; its corrections are queued again.
     """
-    return _withdraw(lambda: revocation_task(facts, reason=reason, act=act, restore=restore), replace=replace)
+    how = {"restore": restore, "replace": replace}
+    return _withdraw(lambda: revocation_task(facts, reason=reason, act=act, **how), replace=replace)
 
 
 @flow(name="expire")
@@ -64,11 +65,12 @@ def rollback(
     Args:
         position: of the release; 0 is the base.
         reason: why; kept in the ledger, and shown to the reviewer.
-        act: the signature of who wants it, as 'corrigenda rollback' makes it; without it nothing is withdrawn.
+        act: the signature of who wants all of this so, as 'corrigenda rollback' makes it, once and within the hour.
         leave_out: solve it again, without the facts that were revoked or expired since.
         replace: close a candidate that waits for review first; its corrections are queued again.
     """
-    return _withdraw(lambda: rollback_task(position, reason=reason, act=act, leave_out=leave_out), replace=replace)
+    how = {"leave_out": leave_out, "replace": replace}
+    return _withdraw(lambda: rollback_task(position, reason=reason, act=act, **how), replace=replace)
 
 
 def _withdraw(choose: Callable[[], Withdrawal], *, replace: bool) -> str:

@@ -1,77 +1,192 @@
-"""Acts: what people ask of the platform, signed with their own key.
+"""Acts: what people ask of the platform, signed with their own key, for once.
 
 Submitting, protecting and taking back change what the model will say, so the ledger keeps who really asked: a statement
-with the act, what it is about by digest, and when, signed by an enrolled person with the role for it.
+with all that decides what then happens, signed by an enrolled person with the role for it. An act is good for an hour
+and is used up by what it causes, so that nobody who gets hold of it can send it again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from editors.digests import sha256_bytes, sha256_file
+from editors.digests import digest_of, sha256_file
 from editors.envelopes import claimed, sign, statement, subject_of, verify
-from editors.errors import ForgedError
+from editors.errors import ForgedError, SpentActError
 from editors.identities import Identity, Role, normalised
+from editors.receipts import SKEW
 from tasks.errors import IdentityError
+from tasks.ledger import Ledger
+from tasks.lifecycle import Event, in_utc
 from tasks.own_keys import sign_as
 from tasks.parse import CorrectionFileError
 from tasks.settings import Settings
 
 ACT = "urn:corrigenda:act:v1"
+LIFE = timedelta(hours=1)
+"""For how long an act is good: as long as a run may wait for its runner, and too short to keep one for later."""
 
 
-def sign_act(verb: str, *, by: str, about: Mapping[str, str], settings: Settings) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """All that decides what happens when somebody asks for it.
+
+    Attributes:
+        verb: what is to be done.
+        about: the sha256 of each thing to which it is done, by its name.
+        reason: why.
+        options: how, where the verb leaves a choice.
+    """
+
+    verb: str
+    about: Mapping[str, str]
+    reason: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Act:
+    """What somebody asked for, and signed.
+
+    Attributes:
+        asked: what.
+        by: who, as they are enrolled.
+        at: when they signed.
+        envelope: what they signed, with the signature.
+    """
+
+    asked: Asked
+    by: str
+    at: datetime
+    envelope: Mapping[str, Any]
+
+    @property
+    def digest(self) -> str:
+        """The sha256 by which the act is known: over what was signed, whatever signatures lie beside it."""
+        return digest_of(claimed(self.envelope))
+
+    def used(self) -> Event:
+        """The event that uses the act up; it goes with what the act causes, in one transaction."""
+        data = {"envelope": dict(self.envelope)}
+        return Event(entity="act", key=self.digest, kind="used", actor=self.by, reason=self.asked.reason, data=data)
+
+    def check_age(self, now: datetime, *, late: timedelta = timedelta(0)) -> None:
+        """Refuse an act that is too old, or from the future.
+
+        Args:
+            now: when it is used, or was.
+            late: by how much later than it was checked it may have been used.
+
+        Raises:
+            SpentActError: it is.
+        """
+        what = f"this {self.asked.verb} was signed by {self.by} at {in_utc(self.at)}"
+        if now > self.at + LIFE + late:
+            hours = LIFE // timedelta(hours=1)
+            raise SpentActError(
+                f"{what}, and is good for {hours} hour from then; run the command again, which signs it anew"
+            )
+        if now < self.at - SKEW:
+            raise SpentActError(
+                f"{what}, which is still to come; set the clock of the machine right, then run the command again"
+            )
+
+
+def sign_act(asked: Asked, *, by: str, settings: Settings) -> dict[str, Any]:
     """Sign an act with a person's own key; returns its envelope.
 
     Args:
-        verb: what is asked for.
+        asked: what is asked for.
         by: who asks.
-        about: the sha256 of each thing that it is about, by its name.
         settings: say where the key is.
 
     Raises:
         IdentityError: their key is not on this machine.
     """
-    predicate = {"act": verb, "by": by, "at": datetime.now(UTC).isoformat()}
-    return sign(statement(ACT, subject=about, predicate=predicate), sign_as(by, settings))
+    predicate = {
+        "act": asked.verb,
+        "by": by,
+        "at": datetime.now(UTC).isoformat(),
+        "reason": asked.reason,
+        "options": dict(asked.options),
+    }
+    return sign(statement(ACT, subject=asked.about, predicate=predicate), sign_as(by, settings))
 
 
 def check_act(
     envelope: Mapping[str, Any] | None,
-    verb: str,
+    asked: Asked,
     *,
-    about: Mapping[str, str],
     role: Role,
     identities: Mapping[str, Identity],
-) -> Identity:
-    """Return who asked for an act, if they signed it and may.
+) -> Act:
+    """Return a signed act, if it is this one, by somebody who may.
 
     Args:
         envelope: of the act; None where nothing was signed.
-        verb: what is asked for.
-        about: the sha256 of each thing that it is about, by its name.
+        asked: what is asked for.
         role: that it needs.
         identities: those who are enrolled, by their normalised names.
 
     Raises:
         IdentityError: it is not signed, or by nobody who is enrolled.
-        ForgedError: the signature does not hold, or it is about something else.
+        ForgedError: the signature does not hold, or something else was signed.
         RoleError: who signed may not.
     """
     if envelope is None:
-        raise IdentityError(f"this {verb} is not signed; {_way_in(role)}")
+        raise IdentityError(f"this {asked.verb} is not signed; {_way_in(role)}")
+    act = read_act(envelope, role=role, identities=identities)
+    other = [each.name for each in fields(Asked) if getattr(act.asked, each.name) != getattr(asked, each.name)]
+    if other:
+        raise ForgedError(
+            f"{act.by} signed another act than this {asked.verb} (another {' and '.join(other)}); run the command "
+            "again, which signs this one"
+        )
+    return act
+
+
+def read_act(envelope: Mapping[str, Any], *, role: Role, identities: Mapping[str, Identity]) -> Act:
+    """Return what somebody asked for, if they signed it and have a role.
+
+    Raises:
+        IdentityError: nobody who is enrolled signed it.
+        ForgedError: the signature does not hold, or it is no act.
+        RoleError: who signed may not.
+    """
     name = str(claimed(envelope)["predicate"].get("by", ""))
     identity = identities.get(normalised(name))
     if identity is None:
         raise IdentityError(f"{name!r} is not enrolled, or was revoked; {_way_in(role)}")
     found = verify(envelope, identity.public_key)
-    if found["predicate"].get("act") != verb or subject_of(found, ACT) != about:
-        raise ForgedError(f"{identity.name} signed another act than this {verb}; sign and send it again")
+    about, predicate = subject_of(found, ACT), found["predicate"]
     identity.may(role)
-    return identity
+    try:
+        at = datetime.fromisoformat(predicate["at"]).astimezone(UTC)
+        asked = Asked(
+            verb=predicate["act"], about=about, reason=predicate["reason"], options=dict(predicate["options"])
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise ForgedError(
+            f"what {identity.name} signed is no whole act: {type(error).__name__}: {error}; run the command again, "
+            "which signs it anew"
+        ) from error
+    return Act(asked=asked, by=identity.name, at=at, envelope=envelope)
+
+
+def check_unused(act: Act, ledger: Ledger) -> None:
+    """Refuse an act that was used before; the ledger itself refuses whatever comes between this and its use.
+
+    Raises:
+        SpentActError: it was.
+    """
+    if uses := ledger.history("act", act.digest):
+        raise SpentActError(
+            f"this {act.asked.verb} by {act.by} was used already, at {in_utc(uses[0]['at'])}; run the command again, "
+            "which signs it anew"
+        )
 
 
 def of_file(path: Path) -> dict[str, str]:
@@ -84,11 +199,6 @@ def of_file(path: Path) -> dict[str, str]:
         return {path.name: sha256_file(path)}
     except OSError as error:
         raise CorrectionFileError(path, f"cannot be read: {error.strerror}; check the path") from error
-
-
-def of_key(*keys: str) -> dict[str, str]:
-    """What an act about things in the ledger is about."""
-    return {key: sha256_bytes(key.encode()) for key in keys}
 
 
 def _way_in(role: Role) -> str:

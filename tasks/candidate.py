@@ -17,6 +17,7 @@ from prefect import task
 from pydantic import BaseModel, ConfigDict
 
 from editors.digests import canonical_json, digest_of, sha256_file
+from tasks.changes import DECIDED
 from tasks.collect import ACTOR, Batch, events_for, remaining
 from tasks.describe import counted
 from tasks.gate import Verdict, check_verdict
@@ -36,8 +37,6 @@ if TYPE_CHECKING:  # whoever only looks for the open candidate waits for no mode
     from tasks.edit import Edit
 
 FORMAT = 1
-DECIDED = ("parent", "new", "returning", "leaving")
-"""What of a manifest the ledger keeps, since a decision carries it out."""
 NAMED = 1000  # characters
 PINS = Path(__file__).parent.parent / "infra" / "pins.txt"
 """The packages that candidates are made with."""
@@ -88,6 +87,7 @@ def store_candidate(
         "returning": sorted(c.id for c in batch.returning),
         "leaving": sorted((each.record() for each in batch.leaving), key=lambda record: record["id"]),
         "asked_by": batch.asked_by,
+        "act": batch.act,
         "corrections": store.put(corrections).sha256,
         "editor": edit.editor,
         "editor_settings": edit.settings,
@@ -125,7 +125,9 @@ def open_candidate(candidate: Candidate, ledger: Ledger) -> None:
     data = asdict(candidate.registered) | {name: candidate.manifest[name] for name in DECIDED}
     opened = Event(entity="candidate", key=candidate.digest, kind="opened", actor=ACTOR, data=data)
     new = events_for(candidate.manifest["new"], "in candidate", actor=ACTOR, reason=candidate.digest)
-    ledger.append([opened, *new])
+    acts = [act] if (act := candidate.manifest.get("act")) else []
+    asked = [Event(entity="act", key=key, kind="in candidate", actor=ACTOR, reason=candidate.digest) for key in acts]
+    ledger.append([opened, *new, *asked])
 
 
 def the_open_candidate(ledger: Ledger) -> Standing | None:

@@ -7,7 +7,7 @@ or that a queued one supersedes, is left out, and stays released until the candi
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -58,6 +58,7 @@ class Batch(BaseModel):
         parent: digest of the release in production; None where that is the base.
         waiting: how many more are due than one refresh takes.
         asked_by: who wants a withdrawal; nobody where corrections or their own dates ask for it.
+        act: digest of what that one signed.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -70,6 +71,7 @@ class Batch(BaseModel):
     parent: str | None
     waiting: int = 0
     asked_by: str = ""
+    act: str = ""
 
     @property
     def facts(self) -> tuple[Correction, ...]:
@@ -102,6 +104,7 @@ def batch_of(
     leaving: Sequence[Leaving] = (),
     waiting: int = 0,
     asked_by: str = "",
+    act: str = "",
 ) -> Batch:
     """The facts of a candidate that changes what is released so."""
     gone = {each.correction.id for each in leaving}
@@ -115,6 +118,7 @@ def batch_of(
         parent=head.candidate if head else None,
         waiting=waiting,
         asked_by=asked_by,
+        act=act,
     )
 
 
@@ -157,9 +161,11 @@ def contents(standings: Sequence[Standing]) -> list[Correction]:
     return [Correction.model_validate(standing.content["correction"]) for standing in standings]
 
 
-def events_for(ids: Iterable[str], kind: str, *, actor: str, reason: str = "") -> list[Event]:
+def events_for(
+    ids: Iterable[str], kind: str, *, actor: str, reason: str = "", data: Mapping[str, Any] | None = None
+) -> list[Event]:
     """The same event for each of some corrections."""
-    return [Event(entity="correction", key=key, kind=kind, actor=actor, reason=reason) for key in ids]
+    return [Event(entity="correction", key=key, kind=kind, actor=actor, reason=reason, data=data or {}) for key in ids]
 
 
 def _overtaken(ledger: Ledger, due: Sequence[Correction]) -> list[Event]:

@@ -17,10 +17,18 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
-from sqlalchemy.exc import OperationalError, ProgrammingError
+from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
 
 from tasks.chain import Head, links, verify
-from tasks.errors import BusyError, ClockError, RightsError, StaleParentError, UnknownKeyError, UnreachableError
+from tasks.errors import (
+    BusyError,
+    ClockError,
+    LedgerError,
+    RightsError,
+    StaleParentError,
+    UnknownKeyError,
+    UnreachableError,
+)
 from tasks.lifecycle import TRANSITIONS, Entity, Event, check_transition, in_utc
 from tasks.tables import Release, Standing, end_of, events, releases, releases_in, standings_in
 
@@ -34,6 +42,7 @@ LISTS: Mapping[Entity, str] = {
     "refresh": "corrections",
     "protected": "protected",
     "identity": "people list",
+    "act": "corrections",
     "receipt": "review",
     "answer": "review",
     "code": "review",
@@ -42,6 +51,8 @@ LISTS: Mapping[Entity, str] = {
 """The commands that list things of each kind."""
 REFUSED = "42501"
 """PostgreSQL's code for a right that a role has not."""
+NO_LINK = "23514"
+"""Its code for a row that a rule of the table refuses; see migration 0003."""
 SKEW = timedelta(minutes=5)
 """By how much the database's clock may go back."""
 
@@ -280,6 +291,13 @@ def _reachable(engine: sa.Engine) -> Iterator[None]:
         raise RightsError(
             f"the ledger's database refuses {engine.url.username}: {str(error.orig).strip().splitlines()[0]}; "
             "nothing was recorded. Act with the credentials of the role whose work it is"
+        ) from error
+    except IntegrityError as error:
+        if getattr(error.orig, "pgcode", "") != NO_LINK:
+            raise
+        raise LedgerError(
+            f"the ledger's database takes no such event: {str(error.orig).strip().splitlines()[0]}; nothing was "
+            "recorded. Run the command again"
         ) from error
     except OperationalError as error:
         raise UnreachableError(

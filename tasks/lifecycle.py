@@ -9,7 +9,9 @@ from typing import Any, Literal
 
 from tasks.errors import IllegalTransitionError
 
-Entity = Literal["correction", "candidate", "refresh", "protected", "identity", "receipt", "answer", "code", "notice"]
+Entity = Literal[
+    "correction", "candidate", "refresh", "protected", "identity", "act", "receipt", "answer", "code", "notice"
+]
 
 DECISIONS = frozenset({None, "approve", "strike", "reject"})
 """A reviewer's newest decision is the one that counts."""
@@ -47,6 +49,10 @@ TRANSITIONS: Mapping[Entity, Mapping[str, frozenset[str | None]]] = {
     "identity": {
         "enrolled": frozenset({None, "revoked"}),
         "revoked": frozenset({"enrolled"}),
+    },
+    "act": {
+        "used": frozenset({None}),
+        "in candidate": frozenset({"used"}),
     },
     "receipt": {
         "approve": DECISIONS,

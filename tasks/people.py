@@ -15,12 +15,12 @@ from typing import Any
 import pyotp
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from editors.envelopes import key_of, new_key, public_key, save_key
+from editors.envelopes import fingerprint, key_of, new_key, public_key, save_key
 from editors.errors import UntrustedError
 from editors.identities import Identity, Role, certify, check_name, identity_of, normalised
 from editors.receipts import REVIEW_SERVICE
 from editors.signing import RELEASE_SIGNER
-from tasks.acts import check_act, of_key, sign_act
+from tasks.acts import Act, Asked, check_act, check_unused, sign_act
 from tasks.errors import IdentityError
 from tasks.ledger import Ledger
 from tasks.lifecycle import Event
@@ -103,13 +103,15 @@ def enrol(
         at=_now(),
         sealed_secret=seal(secret, public=service.sealing_key, name=normalised(name)) if secret else "",
     )
-    asked = _signed("enrol", identity.key, by=by, known=known, settings=settings)
+    about = {identity.key: fingerprint(identity.public_key)}
+    asked = Asked(verb="enrol", about=about, options={"roles": list(identity.roles)})
+    act = None if by == ROOT else _signed(asked, by=by, known=known, settings=settings)
     file = key_folder_file(name, settings)
     if file.exists():  # of somebody who was revoked, or whose enrolment was not recorded
         file.rename(file.with_suffix(f".until-{datetime.now(UTC):%Y%m%dT%H%M%S%f}.pem"))
     save_key(key, file)
     try:
-        _record(identity, root, ledger, asked=asked)
+        _record(identity, root, ledger, act=act)
     except BaseException:
         file.unlink()
         raise
@@ -188,12 +190,14 @@ def revoke_identity(name: str, *, by: str, reason: str, ledger: Ledger, settings
     if normalised(name) not in known:
         raise IdentityError(f"{name!r} is not enrolled; see 'corrigenda people list'")
     key = normalised(name)
-    data = _signed("revoke", key, by=by, known=known, settings=settings)
+    about = {key: fingerprint(known[key].public_key)}
+    act = _signed(Asked(verb="revoke person", about=about, reason=reason), by=by, known=known, settings=settings)
     if [each.key for each in known.values() if "administrator" in each.roles] == [key]:
         raise IdentityError(
             f"{name!r} is the last administrator; enrol another one before, or nobody could enrol anybody"
         )
-    ledger.append([Event(entity="identity", key=key, kind="revoked", actor=by, reason=reason, data=data)])
+    revoked = Event(entity="identity", key=key, kind="revoked", actor=act.by, reason=reason, data={"act": act.digest})
+    ledger.append([act.used(), revoked])
 
 
 def identities(ledger: Ledger, settings: Settings, *, as_of: datetime | None = None) -> dict[str, Identity]:
@@ -262,21 +266,17 @@ def known_as(name: str, role: Role, *, ledger: Ledger, settings: Settings) -> Id
     return identity
 
 
-def asker(
-    act: Mapping[str, Any] | None,
-    verb: str,
-    *,
-    about: Mapping[str, str],
-    role: Role,
-    ledger: Ledger,
-    settings: Settings,
-) -> str:
-    """Who signed for an act, as somebody who is enrolled now; see `check_act`.
+def asker(envelope: Mapping[str, Any] | None, asked: Asked, *, role: Role, ledger: Ledger, settings: Settings) -> Act:
+    """The act that somebody signed, who is enrolled now, and that was not used yet; see `check_act`.
 
     Raises:
-        IdentityError, UntrustedError: nobody did who may.
+        IdentityError, UntrustedError: nobody did who may, or it was used, or its time is over.
     """
-    return check_act(act, verb, about=about, role=role, identities=identities(ledger, settings)).name
+    known = identities(ledger, settings)
+    act = check_act(envelope, asked, role=role, identities=known)
+    act.check_age(datetime.now(UTC))
+    check_unused(act, ledger)
+    return act
 
 
 def _check_enrolment(name: str, *, by: str, known: Mapping[str, Identity]) -> None:
@@ -294,25 +294,20 @@ def _check_enrolment(name: str, *, by: str, known: Mapping[str, Identity]) -> No
         raise IdentityError("there is an administrator, who enrols people under their own name")
 
 
-def _signed(
-    verb: str, key: str, *, by: str, known: Mapping[str, Identity], settings: Settings
-) -> dict[str, Mapping[str, Any]]:
-    """An administrator's signature for what they ask; whoever enrols the first one has only the root's."""
-    if by == ROOT:
-        return {}
+def _signed(asked: Asked, *, by: str, known: Mapping[str, Identity], settings: Settings) -> Act:
+    """What an administrator asks for, with their own signature."""
     if normalised(by) not in known:
         raise IdentityError(f"{by!r} is not enrolled, so not an administrator; see 'corrigenda people list'")
     known[normalised(by)].may("administrator")
-    act = sign_act(verb, by=by, about=of_key(key), settings=settings)
-    check_act(act, verb, about=of_key(key), role="administrator", identities=known)
-    return {"act": act}
+    envelope = sign_act(asked, by=by, settings=settings)
+    return check_act(envelope, asked, role="administrator", identities=known)
 
 
-def _record(
-    identity: Identity, root: Ed25519PrivateKey, ledger: Ledger, *, asked: Mapping[str, Any] | None = None
-) -> None:
-    data = {"certificate": certify(identity, root), **(asked or {})}
-    ledger.append([Event(entity="identity", key=identity.key, kind="enrolled", actor=identity.enrolled_by, data=data)])
+def _record(identity: Identity, root: Ed25519PrivateKey, ledger: Ledger, *, act: Act | None = None) -> None:
+    """Enter a certificate; whoever enrols the first ones has the root's key alone, and no act."""
+    data = {"certificate": certify(identity, root), **({"act": act.digest} if act else {})}
+    enrolled = Event(entity="identity", key=identity.key, kind="enrolled", actor=identity.enrolled_by, data=data)
+    ledger.append([*([act.used()] if act else []), enrolled])
 
 
 def _is_old(identity: Identity, ledger: Ledger, as_of: datetime | None) -> bool:

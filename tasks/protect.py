@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tasks.acts import of_file, of_key
+from tasks.acts import Act
+from tasks.asking import to_lift, to_protect
 from tasks.collect import corrections_in, protected_facts
 from tasks.conflicts import find_conflicts
 from tasks.corrections import Correction
@@ -31,19 +32,20 @@ def protect(
 
     Args:
         path: of the file.
-        act: a protector's signature, `sign_act("protect", about=of_file(path))`.
+        act: a protector's signature under `to_protect`.
         reason: why.
         ledger: where it is recorded.
         settings: name the root under which the protector must be enrolled.
 
     Raises:
-        IdentityError, UntrustedError: no protector signed.
+        IdentityError, UntrustedError: no protector signed, or the act was used or is too old.
         CorrectionFileError: the file as a whole can't be read.
         ProtectError: a line is no fact, or contradicts another one, or a correction that waits or is released; nothing
             is protected.
     """
     lines = parse_file(path)
-    actor = asker(act, "protect", about=of_file(path), role="protector", ledger=ledger, settings=settings)
+    asked = to_protect(path, reason=reason)
+    signed = asker(act, asked, role="protector", ledger=ledger, settings=settings)
     facts = list({line.correction.id: line.correction for line in lines if line.correction}.values())
     problems = [f"line {line.number} {'; '.join(line.problems)}" for line in lines if line.correction is None]
     known = {fact.id: fact for fact in protected_facts(ledger)}
@@ -56,12 +58,8 @@ def protect(
     if problems:
         raise ProtectError(f"{path}: {'. '.join(problems)}. Nothing was protected")
     new = [fact for fact in facts if fact.id not in known]
-    ledger.append(
-        [
-            _event(fact.id, "protected", actor, reason, {"correction": fact.model_dump(mode="json"), "act": act})
-            for fact in new
-        ]
-    )
+    events = [_event(fact.id, "protected", signed, {"correction": fact.model_dump(mode="json")}) for fact in new]
+    ledger.append([signed.used(), *events])
     return new
 
 
@@ -70,18 +68,18 @@ def lift(key: str, *, act: Mapping[str, Any] | None, reason: str, ledger: Ledger
 
     Args:
         key: its id.
-        act: a protector's signature, `sign_act("lift", about=of_key(key))`.
+        act: a protector's signature under `to_lift`.
         reason: why.
         ledger: where it is recorded.
         settings: name the root under which the protector must be enrolled.
 
     Raises:
-        IdentityError, UntrustedError: no protector signed.
+        IdentityError, UntrustedError: no protector signed, or the act was used or is too old.
         UnknownKeyError, IllegalTransitionError: it is not protected.
     """
-    ledger.standing("protected", key)
-    actor = asker(act, "lift", about=of_key(key), role="protector", ledger=ledger, settings=settings)
-    ledger.append([_event(key, "lifted", actor, reason, {"act": act})])
+    asked = to_lift(ledger, key, reason=reason)
+    signed = asker(act, asked, role="protector", ledger=ledger, settings=settings)
+    ledger.append([signed.used(), _event(key, "lifted", signed)])
 
 
 def _contradictions(facts: Sequence[Correction], known: Sequence[Correction], live: Sequence[Correction]) -> list[str]:
@@ -97,5 +95,6 @@ def _contradictions(facts: Sequence[Correction], known: Sequence[Correction], li
     ]
 
 
-def _event(key: str, kind: str, actor: str, reason: str, data: Mapping[str, Any]) -> Event:
-    return Event(entity="protected", key=key, kind=kind, actor=actor, reason=reason, data=data)
+def _event(key: str, kind: str, act: Act, data: Mapping[str, Any] | None = None) -> Event:
+    kept = {**(data or {}), "act": act.digest}
+    return Event(entity="protected", key=key, kind=kind, actor=act.by, reason=act.asked.reason, data=kept)

@@ -24,7 +24,7 @@ from editors.receipts import (
     make,
     receipt_of,
 )
-from tasks.corrections import read_corrections
+from tasks.changes import check_facts, check_opened, check_withdrawal, facts_before, facts_in
 from tasks.errors import UnknownKeyError
 from tasks.ledger import Ledger
 from tasks.lifecycle import Event
@@ -77,7 +77,7 @@ def give_receipt(
     excluded = took_part(manifest, ledger)
     opened = opened_at(candidate, ledger)
     if decision == "approve":
-        check_changes(manifest, ledger=ledger, store=store, settings=settings)
+        check_changes(manifest, ledger=ledger, store=store, settings=settings, at=now)
     check_receipt(found, bound_to=bound_to(candidate, manifest), opened=opened, excluded=excluded, now=now)
     return receipt_event(candidate, known.name, decision=decision, comment=comment, envelope=envelope)
 
@@ -144,13 +144,13 @@ def approvals_of(
         at: when they are to count; now if not given.
 
     Raises:
-        UntrustedError: they are not enough; the message says why each of them does not count. Or a correction was
-            submitted by somebody who did not sign for it.
+        UntrustedError: they are not enough; the message says why each of them does not count. Or the candidate changes
+            what it does not say, or what nobody signed for.
         AlteredError: the manifest, or the policy that it names, is not what was stored.
     """
     store = Store(settings)
     manifest = store.manifest(candidate)
-    check_changes(manifest, ledger=ledger, store=store, settings=settings)
+    check_changes(manifest, ledger=ledger, store=store, settings=settings, at=at or datetime.now(UTC))
     return check_receipts(
         receipts_for(candidate, ledger, at=at),
         **bound_to(candidate, manifest),
@@ -159,17 +159,20 @@ def approvals_of(
     )
 
 
-def check_changes(manifest: Mapping[str, Any], *, ledger: Ledger, store: Store, settings: Settings) -> None:
-    """Refuse a candidate if a fact that it brings is not what its submitter signed for.
+def check_changes(
+    manifest: Mapping[str, Any], *, ledger: Ledger, store: Store, settings: Settings, at: datetime
+) -> None:
+    """Refuse a candidate that changes what it does not say, or what nobody signed for.
 
     Raises:
         UntrustedError: the fact is named.
     """
-    brought = {*manifest["new"], *manifest["returning"]}
-    if not brought:
-        return
-    facts = [fact for fact in read_corrections(store.get(manifest["corrections"])) if fact.id in brought]
-    check_submissions(facts, ledger=ledger, store=store, settings=settings)
+    check_opened(manifest, ledger.standing("candidate", digest_of(manifest)).content)
+    held = {"before": facts_before(manifest, store), "after": facts_in(manifest, store)}
+    check_facts(manifest, **held)
+    check_withdrawal(manifest, **held, ledger=ledger, store=store, settings=settings, now=at)
+    brought = [held["after"][key] for key in [*manifest["new"], *manifest["returning"]]]
+    check_submissions(brought, ledger=ledger, store=store, settings=settings)
 
 
 def took_part(manifest: Mapping[str, Any], ledger: Ledger, *, at: datetime | None = None) -> frozenset[str]:

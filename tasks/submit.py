@@ -11,21 +11,23 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from editors.digests import canonical_json, sha256_bytes
-from editors.errors import ForgedError
+from editors.errors import ForgedError, SpentActError
 from editors.identities import Identity
-from tasks.acts import check_act, of_file, sign_act
+from editors.receipts import SKEW
+from tasks.acts import Act, Asked, check_act, of_file, sign_act
 from tasks.corrections import Correction, Evidence
 from tasks.errors import EvidenceError
 from tasks.ledger import Ledger
-from tasks.lifecycle import Event
+from tasks.lifecycle import Event, in_utc
 from tasks.parse import ParsedLine, parse_file, parse_kept
-from tasks.people import identities
+from tasks.people import asker, identities
 from tasks.settings import Settings
 from tasks.store import Store
 from tasks.tables import Standing
@@ -57,7 +59,7 @@ def sign_submission(path: Path, *, by: str, settings: Settings) -> dict[str, Any
         CorrectionFileError: there is no such file.
         IdentityError: their key is not on this machine.
     """
-    return sign_act(VERB, by=by, about=of_file(path), settings=settings)
+    return sign_act(Asked(verb=VERB, about=of_file(path)), by=by, settings=settings)
 
 
 def submit(
@@ -74,23 +76,24 @@ def submit(
 
     Raises:
         CorrectionFileError: the file as a whole can't be read; nothing is entered.
-        IdentityError, UntrustedError: it is not signed by an enrolled requester; nothing is entered.
+        IdentityError, UntrustedError: it is not signed by an enrolled requester, or was used or is too old; nothing is
+            entered.
     """
     parsed_lines = parse_file(path)
-    known_people = identities(ledger, settings)
-    submitter = check_act(submission, VERB, about=of_file(path), role="requester", identities=known_people)
+    asked = Asked(verb=VERB, about=of_file(path))
+    act = asker(submission, asked, role="requester", ledger=ledger, settings=settings)
     kept = {"submission": store.put(canonical_json(submission)).sha256, "sha256": store.put_file(path).sha256}
     known = {s.key: s for s in ledger.standings("correction")}
     lines: list[Line] = []
     events: list[Event] = []
     seen: set[str] = set()
     for parsed in parsed_lines:
-        line, event = _enter(parsed, path, submitter=submitter.name, known=known, seen=seen, store=store)
+        line, event = _enter(parsed, path, submitter=act.by, known=known, seen=seen, store=store)
         lines.append(line)
         seen.add(line.key)
         if event:
             events.append(replace(event, data={**event.data, **kept}))
-    ledger.append(events)
+    ledger.append([act.used(), *events] if events else [])
     return lines
 
 
@@ -102,6 +105,8 @@ def check_submissions(facts: Sequence[Correction], *, ledger: Ledger, store: Sto
         AlteredError: a file or a signature is not what was stored.
     """
     by_file: dict[tuple[str, ...], list[tuple[int, Correction]]] = {}
+    acts: dict[tuple[str, ...], Act] = {}
+    entered: list[tuple[tuple[str, ...], datetime]] = []
     for fact in facts:
         event = next((e for e in reversed(ledger.history("correction", fact.id)) if e["kind"] == "submitted"), None)
         if event is None or not all(isinstance(event["data"].get(name), kind) for name, kind in SIGNED.items()):
@@ -110,19 +115,33 @@ def check_submissions(facts: Sequence[Correction], *, ledger: Ledger, store: Sto
         given = (data["submission"], data["sha256"], data["file"], event["actor"])
         if given not in by_file:
             then = identities(ledger, settings, as_of=event["at"])
-            _check_signer(event, fact.id, store=store, identities=then)
+            acts[given] = _check_signer(event, fact.id, store=store, identities=then)
+        entered.append((given, event["at"]))
         by_file.setdefault(given, []).append((data["line"], fact))
     for (_, sha256, name, submitter), wanted in by_file.items():
         _check_lines(name, store.get(sha256), wanted, submitter=submitter)
+    for given, at in dict.fromkeys(entered):
+        _check_once(acts[given], at, ledger)
 
 
-def _check_signer(event: Mapping[str, Any], key: str, *, store: Store, identities: Mapping[str, Identity]) -> None:
-    """Refuse a signature that isn't the submitter's, or is over another file than the one of the event."""
+def _check_signer(event: Mapping[str, Any], key: str, *, store: Store, identities: Mapping[str, Identity]) -> Act:
+    """Refuse a signature that isn't the submitter's, is over another file than the one of the event, or older."""
     data = event["data"]
     envelope = json.loads(store.get(data["submission"]))
-    signed = check_act(envelope, VERB, about={data["file"]: data["sha256"]}, role="requester", identities=identities)
-    if signed.name != event["actor"]:
-        raise ForgedError(f"{signed.name} signed for {key!r}, which stands as submitted by {event['actor']!r}")
+    asked = Asked(verb=VERB, about={data["file"]: data["sha256"]})
+    signed = check_act(envelope, asked, role="requester", identities=identities)
+    if signed.by != event["actor"]:
+        raise ForgedError(f"{signed.by} signed for {key!r}, which stands as submitted by {event['actor']!r}")
+    signed.check_age(event["at"], late=SKEW)
+    return signed
+
+
+def _check_once(act: Act, at: datetime, ledger: Ledger) -> None:
+    """Refuse what was entered at a time by a signature that had been used before."""
+    if any(use["at"] < at for use in ledger.history("act", act.digest)):
+        raise SpentActError(
+            f"what {act.by} signed at {in_utc(act.at)} was entered again at {in_utc(at)}; cancel, and submit again"
+        )
 
 
 def _check_lines(name: str, content: bytes, wanted: Sequence[tuple[int, Correction]], *, submitter: str) -> None:

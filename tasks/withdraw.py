@@ -2,6 +2,9 @@
 
 Such a candidate is solved from the base like any other, over the facts that remain, so that a fact which was withdrawn
 leaves no trace. What is not in production needs none: a fact that is held or superseded is revoked at once.
+
+Who asks signs all that decides what happens, and the act that they signed is used up here; the candidate names it, and
+is held against it again when it is to be promoted (changes.py).
 """
 
 from __future__ import annotations
@@ -14,7 +17,8 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel, ConfigDict
 
-from tasks.acts import of_key
+from tasks.acts import Act
+from tasks.asking import to_revoke, to_roll_back, words_of
 from tasks.base import Base
 from tasks.collect import Batch, Leaving, batch_of, contents, corrections_in, events_for, expiring, protected_facts
 from tasks.conflicts import find_conflicts
@@ -51,26 +55,22 @@ class Withdrawal(BaseModel):
     done: tuple[str, ...] = ()
 
 
-def revocation(
-    ledger: Ledger, ids: Sequence[str], *, reason: str, asked_by: str, restore: bool, now: datetime
-) -> Withdrawal:
+def revocation(ledger: Ledger, act: Act, *, now: datetime) -> Withdrawal:
     """Choose the facts that remain when some are revoked; what isn't in production is revoked at once.
 
     Args:
         ledger: says where each fact stands.
-        ids: of the facts.
-        reason: why, as the ledger and the reviewer read it.
-        asked_by: who wants it.
-        restore: let the facts that these superseded hold again.
+        act: who wants which facts revoked, why and how; it is used up.
         now: facts that expired by then don't hold again.
 
     Raises:
         UnknownKeyError: the ledger knows no such fact.
         WithdrawalError: one of them was never released, or has expired; or a fact can't hold again.
     """
+    ids, reason = list(act.asked.about), act.asked.reason
     if not reason.strip():
         raise WithdrawalError("a revocation needs a reason; give one with --reason")
-    standings = [ledger.standing("correction", key) for key in dict.fromkeys(ids)]
+    standings = [ledger.standing("correction", key) for key in ids]
     if wrong := [f"{s.key} is {s.state}" for s in standings if s.state not in ("released", "revoked", *IN_REACH)]:
         raise WithdrawalError(
             f"{', '.join(wrong)}: only what was released can be revoked; 'corrigenda cancel' takes a queued one back. "
@@ -78,13 +78,15 @@ def revocation(
         )
     aside = [s.key for s in standings if s.state in IN_REACH]
     leaving = [
-        Leaving(correction=c, becomes="revoked", reason=reason, asked_by=asked_by)
+        Leaving(correction=c, becomes="revoked", reason=reason, asked_by=act.by)
         for c in contents([s for s in standings if s.state == "released"])
     ]
+    restore = act.asked.options["restore"]
     returning = _predecessors(ledger, leaving, besides=frozenset(ids), now=now) if restore else []
-    ledger.append(events_for(aside, "revoked", actor=asked_by, reason=reason))
+    named = {"act": act.digest}
+    ledger.append([act.used(), *events_for(aside, "revoked", actor=act.by, reason=reason, data=named)])
     done = tuple(s.key for s in standings if s.state != "released")
-    batch = batch_of(ledger, returning=returning, leaving=leaving, asked_by=asked_by)
+    batch = batch_of(ledger, returning=returning, leaving=leaving, asked_by=act.by, act=act.digest)
     return Withdrawal(batch=batch, done=done)
 
 
@@ -98,18 +100,14 @@ def expiry(ledger: Ledger, *, now: datetime) -> Withdrawal:
     return Withdrawal(batch=batch_of(ledger, leaving=leaving), done=tuple(c.id for c in held))
 
 
-def rollback(
-    ledger: Ledger, store: Store, position: int, *, reason: str, asked_by: str, leave_out: bool, now: datetime
-) -> Withdrawal:
+def rollback(ledger: Ledger, store: Store, position: int, *, act: Act, now: datetime) -> Withdrawal:
     """Choose the facts of an earlier release again; those released since become held.
 
     Args:
         ledger: says what was released, and where each fact stands now.
         store: holds the releases' manifests.
         position: of the release; 0 is the base.
-        reason: why.
-        asked_by: who wants it.
-        leave_out: solve it again, without the facts that were revoked or expired since.
+        act: who wants it, why and how; it is used up.
         now: facts whose time has ended by then have expired.
 
     Raises:
@@ -117,7 +115,8 @@ def rollback(
         WithdrawalError: it is in production, holds facts that were revoked or expired since, or contradicts a
             protected one.
     """
-    if not reason.strip():
+    leave_out = act.asked.options["leave_out"]
+    if not act.asked.reason.strip():
         raise WithdrawalError("a rollback needs a reason; give one with --reason")
     release, facts = _facts_of(ledger, store, position)
     then = ledger.standings("correction", keys=list(facts)) if facts else []
@@ -127,16 +126,15 @@ def rollback(
             f"release {position} says what no longer holds: {', '.join(gone.values())}; "
             f"'corrigenda rollback {position} --leave-out' solves it again without"
         )
-    words = f"rolled back to release {position}: {reason}"
+    words = words_of(act.asked)
     released = corrections_in(ledger, "released")
     ended = expiring((c for c in released if c.id in facts), now=now)
-    held = [
-        Leaving(correction=c, becomes="held", reason=words, asked_by=asked_by) for c in released if c.id not in facts
-    ]
+    held = [Leaving(correction=c, becomes="held", reason=words, asked_by=act.by) for c in released if c.id not in facts]
     returning = contents([s for s in then if s.state in IN_REACH and s.key not in gone])
     _check_protected(returning, ledger)
     same = all(c == facts[c.id] for c in contents(then))
-    batch = batch_of(ledger, returning=returning, leaving=[*held, *ended], asked_by=asked_by)
+    ledger.append([act.used()])
+    batch = batch_of(ledger, returning=returning, leaving=[*held, *ended], asked_by=act.by, act=act.digest)
     return Withdrawal(batch=batch, release=release if same and not leave_out else None)
 
 
@@ -224,18 +222,17 @@ def _facts_of(ledger: Ledger, store: Store, position: int) -> tuple[str | None, 
     return release.candidate, {fact.id: fact for fact in facts}
 
 
-def release_named(position: int) -> str:
-    """What a rollback's signature calls the release that it goes back to."""
-    return f"release {position}"
-
-
 @task(name="revocation", **WHILE_AWAY)
-def revocation_task(facts: list[str], *, reason: str, act: dict[str, Any] | None, restore: bool) -> Withdrawal:
+def revocation_task(
+    facts: list[str], *, reason: str, act: dict[str, Any] | None, restore: bool, replace: bool
+) -> Withdrawal:
     """Choose the facts that remain when some are revoked, as whoever signed the act asks."""
     settings = Settings()
     ledger = Ledger(settings.database_url)
-    asked_by = asker(act, "revoke", about=of_key(*facts), role="requester", ledger=ledger, settings=settings)
-    return revocation(ledger, facts, reason=reason, asked_by=asked_by, restore=restore, now=datetime.now(UTC))
+    asked = to_revoke(ledger, facts, reason=reason, restore=restore, replace=replace)
+    return revocation(
+        ledger, asker(act, asked, role="requester", ledger=ledger, settings=settings), now=datetime.now(UTC)
+    )
 
 
 @task(name="expiry", **WHILE_AWAY)
@@ -245,14 +242,15 @@ def expiry_task() -> Withdrawal:
 
 
 @task(name="rollback", **WHILE_AWAY)
-def rollback_task(position: int, *, reason: str, act: dict[str, Any] | None, leave_out: bool) -> Withdrawal:
+def rollback_task(
+    position: int, *, reason: str, act: dict[str, Any] | None, leave_out: bool, replace: bool
+) -> Withdrawal:
     """Choose the facts of an earlier release again, as whoever signed the act asks."""
     settings = Settings()
     ledger, store = Ledger(settings.database_url), Store(settings)
-    about = of_key(release_named(position))
-    asked_by = asker(act, "rollback", about=about, role="requester", ledger=ledger, settings=settings)
-    now = datetime.now(UTC)
-    return rollback(ledger, store, position, reason=reason, asked_by=asked_by, leave_out=leave_out, now=now)
+    asked = to_roll_back(ledger, position, reason=reason, leave_out=leave_out, replace=replace)
+    signed = asker(act, asked, role="requester", ledger=ledger, settings=settings)
+    return rollback(ledger, store, position, act=signed, now=datetime.now(UTC))
 
 
 @task(name="kept edit", **WHILE_AWAY, cache_policy=NO_CACHE)

@@ -6,7 +6,7 @@ import os
 import threading
 import time
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -21,6 +21,7 @@ from tasks.settings import QUIET
 if TYPE_CHECKING:
     from infra.layout import Layout
     from infra.stack import Stack
+    from tasks.acts import Asked
     from tasks.ledger import Ledger
     from tasks.settings import Settings
     from tasks.tables import Release
@@ -209,11 +210,11 @@ class Trusted:
         done = enrol(name, roles=roles, by=by, root=root, ledger=self.ledger, settings=self.promoter)
         self.secrets[name] = done.secret
 
-    def act(self, verb: str, about: Mapping[str, str], *, by: str = "ada") -> dict[str, Any]:
+    def act(self, asked: Asked, *, by: str = "ada") -> dict[str, Any]:
         """Somebody's signature for what they ask."""
         from tasks.acts import sign_act
 
-        return sign_act(verb, by=by, about=about, settings=self.promoter)
+        return sign_act(asked, by=by, settings=self.promoter)
 
     def receipt(self, candidate: str, *, reviewer: str = "grace", decision: Any = "approve", comment: str = "") -> None:
         """A reviewer decides, with their own key."""
@@ -329,9 +330,10 @@ def open_made(tiny_platform: Settings) -> Callable[..., str]:
         content = canonical_json({"text": text or uuid4().hex})
         blobs = {each: store.put(content + each.encode()).sha256 for each in EVIDENCE}
         blobs["policy"] = store.put(Path(tiny_platform.policy).read_bytes()).sha256
+        blobs["corrections"] = store.put(b"").sha256  # so nothing changes, and nobody needs to have asked for it
         manifest = {"format": 1, "base": "base", "base_files": [], "parent": parent, **blobs}
-        manifest |= {"values": [], "code": "code", "pins": "pins"}
-        manifest |= {"new": list(new), "returning": [], "leaving": [], "asked_by": ""}
+        manifest |= {"values": [], "code": "code", "pins": "pins", "facts": []}
+        manifest |= {"new": list(new), "returning": [], "leaving": [], "asked_by": "", "act": ""}
         digest = digest_of(manifest)
         store.put_record(f"candidates/{digest}.json", manifest)
         try:

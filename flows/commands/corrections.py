@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from flows.commands.terminal import console, fact_of, open_ledger, read_settings
+from flows.commands.terminal import console, fact_of, open_ledger, read_settings, signed
 
 app = typer.Typer()
 
@@ -82,12 +82,12 @@ def cancel(
     reason: Annotated[str, typer.Option(help="kept in the ledger")] = "",
 ) -> None:
     """Withdraw a correction that is still queued."""
-    from tasks.lifecycle import Event
+    from tasks.asking import to_cancel
+    from tasks.cancel import cancel as take_back
 
     ledger = open_ledger()
-    ledger.standing("correction", correction)
-    actor = read_settings().submitter
-    ledger.append([Event(entity="correction", key=correction, kind="cancelled", actor=actor, reason=reason)])
+    act = signed(to_cancel(ledger, correction, reason=reason))
+    take_back(ledger, correction, act=act, reason=reason, settings=read_settings())
     console.print(f"{correction} is cancelled")
 
 
@@ -100,11 +100,14 @@ def retry(
     clamp: Annotated[float | None, typer.Option(min=0.01, max=10, help="the longest injection; 1.5 by default")] = None,
 ) -> None:
     """Queue a quarantined or held correction again, with other settings for its value if wanted."""
+    from tasks.asking import to_retry
     from tasks.corrections import Editing
     from tasks.retry import retry as queue_again
 
     given = {"steps": steps, "step_length": step_length, "clamp": clamp}
     changes = {name: value for name, value in given.items() if value is not None}
     editing = Editing.model_validate(changes) if changes else None
-    queue_again(open_ledger(), correction, actor=read_settings().submitter, reason=reason, editing=editing)
+    ledger = open_ledger()
+    act = signed(to_retry(ledger, correction, reason=reason, editing=editing))
+    queue_again(ledger, correction, act=act, reason=reason, editing=editing, settings=read_settings())
     console.print(f"{correction} is queued" + (f" with {changes}" if changes else ""), highlight=False)

@@ -23,9 +23,9 @@ def protect(
 ) -> None:
     """Protect facts: no correction may contradict them, and every candidate is asked whether it still says them."""
     from tasks import protect as verb
-    from tasks.acts import of_file
+    from tasks.asking import to_protect
 
-    act = signed("protect", of_file(file))
+    act = signed(to_protect(file, reason=reason))
     new = verb.protect(file, act=act, reason=reason, ledger=open_ledger(), settings=read_settings())
     console.print(f"{len(new)} protected: {escape(', '.join(fact.id for fact in new)) or 'all of them were already'}")
 
@@ -46,8 +46,9 @@ def lift(
 ) -> None:
     """Let a protected fact be corrected again."""
     from tasks import protect as verb
-    from tasks.acts import of_key
+    from tasks.asking import to_lift
 
-    act = signed("lift", of_key(fact))
-    verb.lift(fact, act=act, reason=reason, ledger=open_ledger(), settings=read_settings())
+    ledger = open_ledger()
+    act = signed(to_lift(ledger, fact, reason=reason))
+    verb.lift(fact, act=act, reason=reason, ledger=ledger, settings=read_settings())
     console.print(f"{escape(fact)} is no longer protected")

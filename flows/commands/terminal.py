@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from rich.markup import escape
 if TYPE_CHECKING:
     from prefect.states import State
 
+    from tasks.acts import Asked
     from tasks.ledger import Ledger
     from tasks.settings import Settings
     from tasks.tables import Standing
@@ -27,7 +27,7 @@ def tell_outcome(state: State) -> None:
         raise typer.Exit(1)
 
 
-def signed(verb: str, about: Mapping[str, str]) -> dict[str, Any]:
+def signed(asked: Asked) -> dict[str, Any]:
     """Sign what is asked for with the own key of whoever is at the terminal.
 
     Raises:
@@ -36,7 +36,7 @@ def signed(verb: str, about: Mapping[str, str]) -> dict[str, Any]:
     from tasks.acts import sign_act
 
     settings = read_settings()
-    return sign_act(verb, by=settings.submitter, about=about, settings=settings)
+    return sign_act(asked, by=settings.submitter, settings=settings)
 
 
 def say(line: str) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from flows.commands.terminal import console, signed, tell_outcome
+from flows.commands.terminal import console, open_ledger, signed, tell_outcome
 
 app = typer.Typer()
 
@@ -25,9 +25,9 @@ def revoke(
 
     A fact that is held or superseded is not in production, and is revoked at once.
     """
-    from tasks.acts import of_key
+    from tasks.asking import to_revoke
 
-    act = signed("revoke", of_key(*facts))
+    act = signed(to_revoke(open_ledger(), facts, reason=reason, restore=restore, replace=replace))
     _run("revoke", facts=facts, reason=reason, act=act, restore=restore, replace=replace)
 
 
@@ -50,10 +50,9 @@ def rollback(
 
     Facts released since become held; 'corrigenda retry' queues one again. See 'corrigenda releases'.
     """
-    from tasks.acts import of_key
-    from tasks.withdraw import release_named
+    from tasks.asking import to_roll_back
 
-    act = signed("rollback", of_key(release_named(position)))
+    act = signed(to_roll_back(open_ledger(), position, reason=reason, leave_out=leave_out, replace=replace))
     _run("rollback", position=position, reason=reason, act=act, leave_out=leave_out, replace=replace)
 
 

@@ -16,7 +16,7 @@ from flows.refresh import refresh
 from flows.review import review
 from flows.submission import submit_file
 from flows.withdraw import revoke
-from tasks.acts import of_key
+from tasks.asking import to_revoke
 from tasks.candidate import the_open_candidate
 from tasks.ledger import Ledger
 from tasks.lifecycle import Event
@@ -80,7 +80,8 @@ def test_a_candidates_way_is_told_step_by_step(ledger, receiver, submitted, deci
     assert "/runs/flow-run/the-run" in json.loads(receiver.got[0][1])["text"]
     decides(first, "approve")
     assert {kind for kind, _ in told(receiver, 3)} == {"candidate-ready", "approved", "promoted"}
-    revoke([fact], "it was wrong", trusted.act("revoke", of_key(fact)))
+    asked = to_revoke(ledger, [fact], reason="it was wrong", restore=False, replace=False)
+    revoke([fact], "it was wrong", trusted.act(asked))
     second = the_open_candidate(ledger).key
     decides(second, "approve")
     assert sorted(told(receiver, 7)[3:]) == sorted(

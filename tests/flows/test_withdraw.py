@@ -11,15 +11,18 @@ import pytest
 from typer.testing import CliRunner
 
 import flows.propose
+import tasks.changes
+import tasks.people
 import tasks.withdraw
 from editors.digests import digest_of
-from editors.errors import UntrustedError
+from editors.errors import SpentActError, UntrustedError
 from editors.patch import Patch
 from flows.cli import app
 from flows.refresh import refresh
 from flows.submission import submit_file
 from flows.withdraw import expire, revoke, rollback
-from tasks.acts import of_file, of_key
+from tasks.acts import Act, Asked
+from tasks.asking import to_protect, to_revoke, to_roll_back
 from tasks.candidate import replace_candidate, the_open_candidate
 from tasks.errors import BusyError, GateError, IdentityError, IllegalTransitionError, UnknownKeyError, WithdrawalError
 from tasks.evidence import evidence
@@ -29,7 +32,6 @@ from tasks.promote import reject
 from tasks.protect import protect
 from tasks.settings import Settings
 from tasks.store import Store
-from tasks.withdraw import release_named
 
 pytestmark = pytest.mark.stack
 
@@ -66,13 +68,18 @@ class Platform:
         self.trusted.promote(candidate)
         return candidate
 
+    def asked(self, *facts: str, reason: str = REASON, restore: bool = False, replace: bool = False) -> Asked:
+        return to_revoke(self.ledger, facts, reason=reason, restore=restore, replace=replace)
+
     def revoke(self, facts: list[str], *, reason: str = REASON, **how: bool) -> str:
         """Signed by ada."""
-        return revoke(facts, reason=reason, act=self.trusted.act("revoke", of_key(*facts)), **how)
+        act = self.trusted.act(self.asked(*facts, reason=reason, **how))
+        return revoke(facts, reason=reason, act=act, **how)
 
     def rollback(self, position: int, *, reason: str = REASON, **how: bool) -> str:
         """Signed by ada."""
-        act = self.trusted.act("rollback", of_key(release_named(position)))
+        options = {"leave_out": False, "replace": False} | how
+        act = self.trusted.act(to_roll_back(self.ledger, position, reason=reason, **options))
         return rollback(position, reason=reason, act=act, **how)
 
     def patch_of(self, candidate: str) -> str:
@@ -142,7 +149,9 @@ def test_a_rejected_withdrawal_leaves_production_as_it_is_and_can_be_asked_again
     reject(first, reviewer="grace", comment="it is right", ledger=platform.ledger)
     assert platform.states("france") == ["released"]
     platform.revoke(["france"])
-    assert the_open_candidate(platform.ledger).key == first
+    again = the_open_candidate(platform.ledger).key
+    assert again != first, "somebody asked anew"
+    assert platform.patch_of(again) == platform.patch_of(first)
 
 
 def test_a_fact_that_was_superseded_comes_back_only_if_asked(platform):
@@ -220,6 +229,7 @@ def test_facts_whose_time_has_ended_leave(platform, monkeypatch):
 
     monkeypatch.setattr(tasks.withdraw, "datetime", Later)
     expire()
+    monkeypatch.setattr(tasks.changes, "_check_by_itself", lambda *args, **kwargs: None)  # the promoter's own clock
     platform.approve()
     assert platform.states("france", "japan") == ["released", "expired"]
     assert f"held until {ends:%Y-%m-%d}" in platform.ledger.standing("correction", "japan").reason
@@ -237,6 +247,7 @@ def test_a_refresh_leaves_out_what_has_ended(platform, monkeypatch):
 
     monkeypatch.setattr("tasks.collect.datetime", Later)
     refresh()
+    monkeypatch.setattr(tasks.changes, "_check_by_itself", lambda *args, **kwargs: None)  # the promoter's own clock
     platform.approve()
     assert platform.states("france", "japan") == ["released", "expired"]
 
@@ -377,7 +388,7 @@ def test_a_rollback_does_not_bring_back_what_has_ended_or_what_is_protected_othe
             platform.rollback(1)
     file = platform.folder / "guard.jsonl"
     file.write_text(json.dumps(platform.shared | {"id": "guard", "subject": "France", "target": "Paris"}))
-    act = platform.trusted.act("protect", of_file(file))
+    act = platform.trusted.act(to_protect(file, reason=""))
     protect(file, act=act, reason="", ledger=platform.ledger, settings=platform.settings)
     with pytest.raises(WithdrawalError, match=r"france contradicts guard.*corrigenda lift"):
         platform.rollback(1, leave_out=True)
@@ -405,16 +416,35 @@ def test_two_queued_facts_that_contradict_each_other_are_both_set_aside(platform
     assert platform.states("france", "nice") == ["quarantined", "quarantined"]
 
 
-@pytest.mark.parametrize("how", ["unsigned", "no requester", "signed for another fact"])
-def test_a_withdrawal_that_nobody_signed_for_withdraws_nothing_and_does_without_the_check(platform, monkeypatch, how):
+def test_a_withdrawal_that_nobody_signed_for_withdraws_nothing_and_does_without_the_check(platform, monkeypatch):
+    platform.release(FRANCE, JAPAN)
+    asked = platform.asked("france")
+    acts = {
+        "not signed": None,
+        "no requester": platform.trusted.act(asked, by="grace"),
+        "another about": platform.trusted.act(platform.asked("japan")),
+        "another reason": platform.trusted.act(platform.asked("france", reason="it is a lie")),
+        "another options": platform.trusted.act(platform.asked("france", replace=True)),
+    }
+    for why, act in acts.items():
+        with pytest.raises((IdentityError, UntrustedError), match=why):
+            revoke(["france"], reason=REASON, act=act)
+    assert the_open_candidate(platform.ledger) is None
+    eve = Act(asked=asked, by="eve", at=datetime.now(UTC), envelope=platform.trusted.act(asked))
+    monkeypatch.setattr(tasks.withdraw, "asker", lambda *args, **kwargs: eve)
+    assert "waits for review" in revoke(["france"], reason=REASON, act=None)
+
+
+def test_a_withdrawal_is_sent_once_and_again_without_the_check(platform, monkeypatch):
+    """A reviewer rejected it; somebody who can start a run sends it again, with what ada signed then."""
     platform.release(FRANCE)
-    act = {
-        "unsigned": None,
-        "no requester": platform.trusted.act("revoke", of_key("france"), by="grace"),
-        "signed for another fact": platform.trusted.act("revoke", of_key("japan")),
-    }[how]
-    with pytest.raises((IdentityError, UntrustedError), match=r"not signed|no requester|another act"):
+    act = platform.trusted.act(platform.asked("france"))
+    revoke(["france"], reason=REASON, act=act)
+    reject(the_open_candidate(platform.ledger).key, reviewer="grace", comment="it is right", ledger=platform.ledger)
+    with pytest.raises(SpentActError, match=r"was used already.*run the command again"):
         revoke(["france"], reason=REASON, act=act)
     assert the_open_candidate(platform.ledger) is None
-    monkeypatch.setattr(tasks.withdraw, "asker", lambda *args, **kwargs: "eve")
+    monkeypatch.setattr(tasks.people, "check_unused", lambda act, ledger: None)
+    monkeypatch.setattr(Act, "used", lambda self: Event(entity="act", key="another", kind="used", actor="ada"))
+    monkeypatch.setattr(Act, "digest", "another")
     assert "waits for review" in revoke(["france"], reason=REASON, act=act)

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
+import tasks.acts
+import tasks.people
 import tasks.protect
-from editors.errors import UntrustedError
-from tasks.acts import of_file, of_key
+from editors.errors import SpentActError, UntrustedError
+from tasks.acts import Act
+from tasks.asking import to_lift, to_protect
 from tasks.collect import collect, protected_facts
 from tasks.corrections import Correction
 from tasks.errors import IdentityError, IllegalTransitionError, ProtectError, UnknownKeyError
@@ -27,7 +31,7 @@ def guard(ledger, trusted, tmp_path):
     def run(*facts: dict) -> list[str]:
         path = tmp_path / "protected.jsonl"
         path.write_text("\n".join(json.dumps(fact) for fact in facts))
-        act = trusted.act("protect", of_file(path))
+        act = trusted.act(to_protect(path, reason="settled"))
         done = protect(path, act=act, reason="settled", ledger=ledger, settings=trusted.promoter)
         return [fact.id for fact in done]
 
@@ -39,7 +43,7 @@ def free(ledger, trusted):
     """End a protection."""
 
     def run(key: str) -> None:
-        act = trusted.act("lift", of_key(key))
+        act = trusted.act(to_lift(ledger, key, reason="moved"))
         lift(key, act=act, reason="moved", ledger=ledger, settings=trusted.promoter)
 
     return run
@@ -108,18 +112,63 @@ def test_what_is_not_protected_can_not_be_lifted(guard, free):
         free("paris")
 
 
-@pytest.mark.parametrize("how", ["unsigned", "no protector", "signed for another fact"])
+@pytest.mark.parametrize("how", ["unsigned", "no protector", "signed for another fact", "with another reason"])
 def test_nobody_but_a_protector_lifts_and_anybody_does_without_the_check(how, guard, ledger, trusted, monkeypatch):
-    guard(PARIS)
+    guard(PARIS, BERN)
     given = {"reason": "", "ledger": ledger, "settings": trusted.promoter}
+    asked = to_lift(ledger, "paris", reason="")
     act = {
         "unsigned": None,
-        "no protector": trusted.act("lift", of_key("paris"), by="grace"),
-        "signed for another fact": trusted.act("lift", of_key("bern")),
+        "no protector": trusted.act(asked, by="grace"),
+        "signed for another fact": trusted.act(to_lift(ledger, "bern", reason="")),
+        "with another reason": trusted.act(replace(asked, reason="moved")),
     }[how]
-    with pytest.raises((IdentityError, UntrustedError), match=r"not signed|no protector|another act"):
+    with pytest.raises((IdentityError, UntrustedError), match=r"not signed|no protector|another (about|reason)"):
+        lift("paris", act=act, **given)
+    assert [fact.id for fact in protected_facts(ledger)] == ["paris", "bern"]
+    eve = Act(asked=asked, by="eve", at=datetime.now(UTC), envelope=trusted.act(asked))
+    monkeypatch.setattr(tasks.protect, "asker", lambda *args, **kwargs: eve)
+    lift("paris", act=act, **given)
+    assert [fact.id for fact in protected_facts(ledger)] == ["bern"]
+
+
+def test_an_act_is_used_once_and_again_without_the_check(guard, ledger, trusted, monkeypatch):
+    """Somebody who has seen a protector's signature sends it again, also with more in its envelope."""
+    guard(PARIS)
+    given = {"reason": "moved", "ledger": ledger, "settings": trusted.promoter}
+    act = trusted.act(to_lift(ledger, "paris", reason="moved"))
+    lift("paris", act=act, **given)
+    event = ledger.standing("protected", "paris")
+    kept = ledger.standing("act", event.data["act"])
+    assert (kept.actor, kept.data["envelope"], kept.at) == ("ada", act, event.at), "one transaction"
+    guard(PARIS)
+    for again in (act, act | {"signatures": [*act["signatures"], {"keyid": "x", "sig": "eA=="}]}):
+        with pytest.raises(SpentActError, match=r"was used already, at .*; run the command again"):
+            lift("paris", act=again, **given)
+    monkeypatch.setattr(tasks.people, "check_unused", lambda act, ledger: None)
+    with pytest.raises(IllegalTransitionError, match="is used"):
+        lift("paris", act=act, **given)  # the ledger knows it too
+    monkeypatch.setattr(Act, "used", lambda self: Event(entity="act", key="another", kind="used", actor="ada"))
+    lift("paris", act=act, **given)
+    assert protected_facts(ledger) == []
+
+
+@pytest.mark.parametrize(("ago", "why"), [(61, "is good for 1 hour"), (-6, "is still to come")])
+def test_an_act_is_good_for_an_hour_and_longer_without_the_check(guard, ledger, trusted, monkeypatch, ago, why):
+    guard(PARIS)
+    given = {"reason": "moved", "ledger": ledger, "settings": trusted.promoter}
+
+    class Then(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return datetime.now(tz) - timedelta(minutes=ago)
+
+    with monkeypatch.context() as then:
+        then.setattr(tasks.acts, "datetime", Then)
+        act = trusted.act(to_lift(ledger, "paris", reason="moved"))
+    with pytest.raises(SpentActError, match=why):
         lift("paris", act=act, **given)
     assert [fact.id for fact in protected_facts(ledger)] == ["paris"]
-    monkeypatch.setattr(tasks.protect, "asker", lambda *args, **kwargs: "eve")
+    monkeypatch.setattr(Act, "check_age", lambda *args, **kwargs: None)
     lift("paris", act=act, **given)
     assert protected_facts(ledger) == []

@@ -3,31 +3,37 @@
 from __future__ import annotations
 
 import json
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 import editors.receipts
+import tasks.acts
 import tasks.promote
 import tasks.receipts
 from editors.digests import canonical_json, digest_of
 from editors.envelopes import digest_of_envelope, new_key
 from editors.errors import ForgedError, FourEyesError, ObjectionError, QuorumError, RoleError, UntrustedError
 from editors.receipts import Receipt, make
-from tasks.candidate import DECIDED, replace_candidate
+from tasks.acts import Act
+from tasks.asking import to_retry, to_revoke, to_roll_back
+from tasks.candidate import replace_candidate
+from tasks.changes import DECIDED
 from tasks.collect import contents, events_for
 from tasks.corrections import Editing
 from tasks.decisions import course_of
 from tasks.errors import IdentityError, IllegalTransitionError, StoreError
 from tasks.lifecycle import Event
 from tasks.own_keys import sign_as
-from tasks.people import revoke_identity, service_key
-from tasks.promote import approve, promote
+from tasks.people import asker, revoke_identity, service_key
+from tasks.promote import approve, promote, reject
 from tasks.receipts import approvals_of, give_receipt, receipt_event
 from tasks.retry import retry
 from tasks.settings import Settings, acting_as
 from tasks.store import Store
 from tasks.submit import sign_submission, submit
+from tasks.withdraw import Withdrawal, revocation, rollback
 
 pytestmark = pytest.mark.stack
 
@@ -50,11 +56,51 @@ class Desk:
         submit(file, submission=signed, ledger=self.ledger, store=self.store, settings=self.editor)
         self.ledger.append(events_for([key], "queued", actor="corrigenda"))
 
-    def open(self, *new: str, leaving: tuple = (), returning: tuple = (), asked_by: str = "", quorum: int = 1) -> str:
+    def signs(self, asked, *, by: str = "ada") -> Act:
+        how = {"role": "requester", "ledger": self.ledger, "settings": self.trusted.promoter}
+        return asker(self.trusted.act(asked, by=by), asked, **how)
+
+    def carries_out(self, asked) -> Withdrawal:
+        """What the flows do with what ada signs."""
+        act, now = self.signs(asked), datetime.now(UTC)
+        if asked.verb == "revoke":
+            return revocation(self.ledger, act, now=now)
+        (release,) = asked.about
+        return rollback(self.ledger, self.store, int(release.split()[1]), act=act, now=now)
+
+    def asks(self, asked, *, by: str = "ada") -> dict[str, str]:
+        """Somebody signs, which is used up at once; returns how a candidate names it."""
+        act = self.signs(asked, by=by)
+        self.ledger.append([act.used()])
+        return {"act": act.digest, "asked_by": act.by}
+
+    def revokes(self, *keys: str, by: str = "ada", restore: bool = False) -> dict[str, str]:
+        return self.asks(to_revoke(self.ledger, keys, reason="wrong", restore=restore, replace=False), by=by)
+
+    def rolls_back(self, position: int, *, leave_out: bool = False, by: str = "ada") -> dict[str, str]:
+        how = {"reason": "wrong", "leave_out": leave_out, "replace": False}
+        return self.asks(to_roll_back(self.ledger, position, **how), by=by)
+
+    def open(
+        self,
+        *new: str,
+        leaving: tuple = (),
+        returning: tuple = (),
+        asked_by: str = "",
+        act: str = "",
+        quorum: int = 1,
+        beside: tuple = (),
+        without: tuple = (),
+        says: str = "",
+        opened: dict | None = None,
+    ) -> str:
+        """With other facts than it names, with some that say something else, or opened as another: it is an attack."""
         head = self.ledger.head()
         objects = {name: self.store.put(name.encode()).sha256 for name in ("patch", "moments", "contexts")}
-        keys = {*(self.facts_of(head.candidate) if head else ()), *new, *returning} - {each["id"] for each in leaving}
+        gone = {*without, *(each["id"] for each in leaving)}
+        keys = {*(self.facts_of(head.candidate) if head else ()), *new, *returning, *beside} - gone
         facts = contents(self.ledger.standings("correction", keys=sorted(keys))) if keys else []
+        facts = [fact.model_copy(update={"target": says}) if says else fact for fact in facts]
         lines = b"".join(canonical_json(fact.model_dump(mode="json")) + b"\n" for fact in facts)
         manifest = objects | {
             "format": 1,
@@ -69,15 +115,18 @@ class Desk:
             "new": list(new),
             "returning": list(returning),
             "asked_by": asked_by,
+            "act": act,
             "leaving": list(leaving),
             "report": self.store.put(b"report").sha256,
             "policy": self.store.put(POLICY.format(quorum=quorum).encode()).sha256,
         }
         digest = digest_of(manifest)
         self.store.put_record(f"candidates/{digest}.json", manifest)
-        data = {"version": "1"} | {name: manifest[name] for name in DECIDED}
-        opened = Event(entity="candidate", key=digest, kind="opened", actor="corrigenda", data=data)
-        self.ledger.append([opened, *events_for(new, "in candidate", actor="corrigenda")])
+        data = {"version": "1"} | {name: manifest[name] for name in DECIDED} | (opened or {})
+        event = Event(entity="candidate", key=digest, kind="opened", actor="corrigenda", data=data)
+        used = [Event(entity="act", key=act, kind="in candidate", actor="corrigenda", reason=digest)]
+        first = act and self.ledger.standing("act", act).state == "used"
+        self.ledger.append([event, *events_for(new, "in candidate", actor="corrigenda"), *(used if first else [])])
         return digest
 
     def facts_of(self, candidate: str) -> list[str]:
@@ -244,25 +293,31 @@ def test_whoever_took_part_is_told_at_once_that_they_cannot_approve(desk, truste
     trusted.receipt(candidate, decision="reject")  # what one asked for, one may take back
 
 
+def leaves(key: str, becomes: str = "revoked", *, by: str = "ada", reason: str = "wrong") -> dict[str, str]:
+    """A fact that leaves, as a candidate's manifest names it."""
+    return {"id": key, "becomes": becomes, "reason": reason, "asked_by": by}
+
+
+BACK = "rolled back to release {}: wrong"
+
+
 def test_whoever_asked_for_a_withdrawal_cannot_approve_it(desk, trusted, candidate):
-    trusted.enrol("henry", "reviewer")
+    trusted.enrol("henry", "reviewer", "requester")
     trusted.approve(candidate)
-    leaving = ({"id": "lyon", "becomes": "revoked", "reason": "wrong", "asked_by": "Grace"},)
-    withdrawal = desk.open(leaving=leaving)
+    withdrawal = desk.open(leaving=(leaves("lyon", by="henry"),), **desk.revokes("lyon", by="henry"))
     with pytest.raises(FourEyesError):
-        trusted.receipt(withdrawal)
-    assert trusted.approve(withdrawal, reviewer="henry").position == 2
+        trusted.receipt(withdrawal, reviewer="henry")
+    assert trusted.approve(withdrawal).position == 2
 
 
 def test_whoever_asked_for_a_rollback_that_only_brings_facts_back_cannot_approve_it(desk, trusted, candidate):
-    trusted.enrol("henry", "reviewer")
+    trusted.enrol("henry", "reviewer", "requester")
     trusted.approve(candidate)
-    leaving = ({"id": "lyon", "becomes": "held", "reason": "rolled back", "asked_by": "corrigenda"},)
-    trusted.approve(desk.open(leaving=leaving))
-    forward = desk.open(returning=("lyon",), asked_by="Grace")
+    trusted.approve(desk.open(leaving=(leaves("lyon", "held", reason=BACK.format(0)),), **desk.rolls_back(0)))
+    forward = desk.open(returning=("lyon",), **desk.rolls_back(1, by="henry"))
     with pytest.raises(FourEyesError):
-        trusted.receipt(forward)
-    assert trusted.approve(forward, reviewer="henry").position == 3
+        trusted.receipt(forward, reviewer="henry")
+    assert trusted.approve(forward).position == 3
 
 
 def test_own_approval_under_another_spelling_is_refused_and_succeeds_without_the_check(
@@ -373,7 +428,9 @@ def test_what_an_intake_adds_and_a_retry_sets_is_no_other_text(desk, trusted):
     (desk.folder / "letter.txt").write_text("The capital has moved.")
     desk.submit("lyon", evidence=["letter.txt", "https://example.org/letter"])
     desk.ledger.append(events_for(["lyon"], "quarantined", actor="corrigenda"))
-    retry(desk.ledger, "lyon", actor="ada", editing=Editing(steps=30))
+    editing = Editing(steps=30)
+    act = trusted.act(to_retry(desk.ledger, "lyon", reason="", editing=editing))
+    retry(desk.ledger, "lyon", act=act, editing=editing, settings=trusted.promoter)
     assert trusted.approve(desk.open("lyon")).position == 1
 
 
@@ -386,13 +443,201 @@ def test_a_signature_for_anothers_submission_does_not_carry_over(desk, trusted, 
 
 def refused_until_unchecked(desk, trusted, match: str, monkeypatch) -> None:
     """Whoever approves is told at once; a receipt that is there all the same lets nothing through."""
-    candidate = desk.open("evil")
-    with pytest.raises(ForgedError, match=match):
+    refused_until(desk, trusted, desk.open("evil"), match, monkeypatch, check="check_submissions")
+
+
+def refused_until(desk, trusted, candidate: str, match: str, monkeypatch, *, check: str) -> None:
+    before = desk.ledger.head()
+    with pytest.raises((UntrustedError, IdentityError), match=match):
         trusted.receipt(candidate)
     desk.forge(candidate, sign_as("grace", trusted.promoter))
-    desk.refused(candidate, match, error=ForgedError)
-    monkeypatch.setattr(tasks.receipts, "check_submissions", lambda *args, **kwargs: None)
-    assert desk.approve(candidate).position == 1
+    with pytest.raises((UntrustedError, IdentityError), match=match):
+        desk.approve(candidate)
+    assert desk.ledger.standing("candidate", candidate).state == "opened" and desk.ledger.head() == before
+    monkeypatch.setattr(tasks.receipts, check, lambda *args, **kwargs: None)
+    assert desk.approve(candidate).position == (before.position + 1 if before else 1)
+
+
+@pytest.fixture
+def released(desk, trusted) -> None:
+    """Lyon and Rome, then Nice in place of Lyon."""
+    desk.submit("lyon")
+    desk.submit("rome", subject="Italy", target="Rome")
+    trusted.approve(desk.open("lyon", "rome"))
+    desk.submit("nice", target="Nice", supersedes="lyon")
+    trusted.approve(desk.open("nice", leaving=(leaves("lyon", "superseded", by="corrigenda"),)))
+
+
+REVOKE = {"reason": "wrong", "restore": False, "replace": False}
+ROLL_BACK = {"reason": "wrong", "leave_out": False, "replace": False}
+WITHDRAWALS = {
+    "a revocation": lambda ledger: to_revoke(ledger, ["nice"], **REVOKE),
+    "one that is done at once in part": lambda ledger: to_revoke(ledger, ["lyon", "nice"], **REVOKE),
+    "one that restores": lambda ledger: to_revoke(ledger, ["rome", "nice"], **REVOKE | {"restore": True}),
+    "a rollback": lambda ledger: to_roll_back(ledger, 1, **ROLL_BACK),
+    "a rollback to the base": lambda ledger: to_roll_back(ledger, 0, **ROLL_BACK),
+    "a rollback without some": lambda ledger: to_roll_back(ledger, 1, **ROLL_BACK | {"leave_out": True}),
+}
+
+
+@pytest.mark.parametrize("what", WITHDRAWALS)
+def test_a_withdrawal_that_somebody_signed_for_is_released_with_the_act(desk, trusted, released, what, monkeypatch):
+    monkeypatch.setattr(tasks.promote, "point_alias", lambda *args, **kwargs: None)
+    monkeypatch.setattr(tasks.promote, "version_of", lambda *args: "1")
+    batch = desk.carries_out(WITHDRAWALS[what](desk.ledger)).batch
+    candidate = desk.open(
+        leaving=tuple(each.record() for each in batch.leaving),
+        returning=tuple(fact.id for fact in batch.returning),
+        act=batch.act,
+        asked_by=batch.asked_by,
+    )
+    assert set(desk.facts_of(candidate)) == {fact.id for fact in batch.facts}
+    assert promote(trusted.approve(candidate), settings=trusted.promoter, ledger=desk.ledger) == "1"
+    kept = desk.ledger.history("act", batch.act)[0]["data"]["envelope"]
+    assert json.loads(desk.store.get(digest_of_envelope(kept))) == kept
+    desk.ledger.verify()
+
+
+def asked_by_a_protector(desk) -> dict[str, str]:
+    """An act that henry signed, and somebody with the editor's credentials wrote into the ledger as used."""
+    asked = to_revoke(desk.ledger, ["nice"], reason="wrong", restore=False, replace=False)
+    act = Act(asked=asked, by="henry", at=datetime.now(UTC), envelope=desk.trusted.act(asked, by="henry"))
+    desk.ledger.append([act.used()])
+    return {"act": act.digest, "asked_by": "henry"}
+
+
+def asked_yesterday(desk) -> dict[str, str]:
+    """An act that ada signed and that nobody carried out then."""
+
+    class Yesterday(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return datetime.now(tz) - timedelta(days=1)
+
+    asked = to_revoke(desk.ledger, ["nice"], reason="wrong", restore=False, replace=False)
+    with pytest.MonkeyPatch.context() as then:
+        then.setattr(tasks.acts, "datetime", Yesterday)
+        envelope = desk.trusted.act(asked)
+    act = Act(asked=asked, by="ada", at=datetime.now(UTC), envelope=envelope)
+    desk.ledger.append([act.used()])
+    return {"act": act.digest, "asked_by": "ada"}
+
+
+def asked_before(desk) -> dict[str, str]:
+    """An act that stands behind a candidate which was rejected."""
+    act = desk.revokes("nice")
+    first = desk.open(leaving=(leaves("nice"),), **act, quorum=2)
+    reject(first, reviewer="grace", comment="it is right", ledger=desk.ledger)
+    return act
+
+
+UNASKED = {
+    "nobody asked": (lambda desk: {"leaving": (leaves("nice"),)}, "nice: withdrawn or brought back, and nobody signed"),
+    "nobody asked to hold it": (lambda desk: {"leaving": (leaves("nice", "held"),)}, "nobody signed"),
+    "nobody asked for it back": (lambda desk: {"returning": ("lyon",)}, "lyon: withdrawn or brought back"),
+    "another fact": (lambda desk: {"leaving": (leaves("nice"),), **desk.revokes("rome")}, "nice, rome: not changed"),
+    "more than was asked": (
+        lambda desk: {"leaving": (leaves("nice"), leaves("rome")), **desk.revokes("nice")},
+        "rome: not changed as ada signed",
+    ),
+    "for another reason": (
+        lambda desk: {"leaving": (leaves("nice", reason="it is a lie"),), **desk.revokes("nice")},
+        "nice: not changed as ada signed",
+    ),
+    "in another's name": (
+        lambda desk: {"leaving": (leaves("nice", by="henry"),), **desk.revokes("nice")},
+        "nice: not part of what ada signed",
+    ),
+    "restored unasked": (
+        lambda desk: {"leaving": (leaves("nice"),), "returning": ("lyon",), **desk.revokes("nice")},
+        "lyon: not changed as ada signed",
+    ),
+    "not restored though asked": (
+        lambda desk: {"leaving": (leaves("nice"),), **desk.revokes("nice", restore=True)},
+        "lyon: not changed as ada signed",
+    ),
+    "a rollback as a revocation": (
+        lambda desk: {"leaving": (leaves("nice"),), "returning": ("lyon",), **desk.rolls_back(1)},
+        "nice: not changed as ada signed",
+    ),
+    "back to another release": (
+        lambda desk: {"leaving": (leaves("nice", "held", reason=BACK.format(1)),), **desk.rolls_back(1)},
+        "lyon: not changed as ada signed",
+    ),
+    "by somebody who may not": (
+        lambda desk: {"leaving": (leaves("nice", by="henry"),), **asked_by_a_protector(desk)},
+        "henry is no requester",
+    ),
+    "long ago": (lambda desk: {"leaving": (leaves("nice"),), **asked_yesterday(desk)}, "is good for 1 hour"),
+    "for another candidate": (lambda desk: {"leaving": (leaves("nice"),), **asked_before(desk)}, "not for it alone"),
+    "before its time": (
+        lambda desk: {"leaving": (leaves("nice", "expired", by="corrigenda"),)},
+        "nice: to expire, and holds until it is withdrawn",
+    ),
+    "superseded by nothing": (
+        lambda desk: {"leaving": (leaves("nice", "superseded", by="corrigenda"),)},
+        "nice: to be superseded, and no new fact",
+    ),
+}
+
+
+@pytest.mark.parametrize("how", UNASKED)
+def test_a_withdrawal_that_nobody_asked_for_so_is_refused_and_is_not_without_the_check(
+    desk, trusted, released, how, monkeypatch
+):
+    """Somebody with the editor's credentials makes the candidate."""
+    trusted.enrol("henry", "protector")
+    attack, match = UNASKED[how]
+    refused_until(desk, trusted, desk.open(**attack(desk)), match, monkeypatch, check="check_withdrawal")
+
+
+def test_a_fact_whose_time_has_ended_leaves_though_nobody_asks(desk, trusted):
+    desk.submit("lyon", expires=(datetime.now(UTC) + timedelta(seconds=1)).isoformat())
+    trusted.approve(desk.open("lyon"))
+    time.sleep(1)
+    assert trusted.approve(desk.open(leaving=(leaves("lyon", "expired", by="corrigenda"),))).position == 2
+
+
+UNSAID = {
+    "released by hand": ({"beside": ("evil",)}, "evil"),
+    "left out without a word": ({"without": ("lyon",)}, "lyon"),
+    "changed without a word": ({"says": "Paris"}, "lyon"),
+}
+
+
+@pytest.mark.parametrize("how", UNSAID)
+def test_a_fact_that_changes_without_a_word_is_refused_and_is_not_without_the_check(
+    desk, trusted, candidate, how, monkeypatch
+):
+    """Somebody with the database's password writes a fact as released, or with the editor's makes the candidate."""
+    trusted.approve(candidate)
+    desk.submit("evil")
+    for kind in ("in candidate", "released"):
+        desk.ledger.append(events_for(["evil"], kind, actor="ada"))
+    attack, named = UNSAID[how]
+    match = f"not its parent's with the changes that it names: {named}"
+    refused_until(desk, trusted, desk.open(**attack), match, monkeypatch, check="check_facts")
+
+
+@pytest.mark.parametrize("how", [{"new": ["evil"]}, {"leaving": [leaves("lyon")]}])
+def test_a_candidate_that_is_opened_as_another_is_refused_and_is_not_without_the_check(
+    desk, trusted, candidate, how, monkeypatch
+):
+    """Somebody with the editor's credentials opens one that changes nothing with something else to be carried out."""
+    trusted.approve(candidate)
+    desk.submit("evil")
+    desk.ledger.append(events_for(["evil"], "in candidate", actor="ada"))
+    match = f"opened with another {next(iter(how))} than its manifest names"
+    refused_until(desk, trusted, desk.open(opened=how), match, monkeypatch, check="check_opened")
+
+
+def test_a_submission_that_is_entered_again_is_refused_and_is_not_without_the_check(desk, trusted, monkeypatch):
+    """Ada cancelled it; somebody with the editor's credentials enters it once more with what she had signed."""
+    desk.submit("evil")
+    data = desk.ledger.standing("correction", "evil").content
+    desk.ledger.append(events_for(["evil"], "cancelled", actor="ada"))
+    desk.enter("evil", by="ada", data=data)
+    refused_until_unchecked(desk, trusted, r"what ada signed at .* was entered again", monkeypatch)
 
 
 @pytest.mark.parametrize(("then", "why"), [("reject", "decided to reject"), ("revoke", "was revoked")])

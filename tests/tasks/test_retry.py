@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+from datetime import UTC, datetime
 
 import pytest
 
 from editors.batch import by_subject
+from editors.errors import UntrustedError
 from editors.joint import Joint
+from tasks.acts import Act
+from tasks.asking import to_cancel, to_retry
+from tasks.cancel import cancel
 from tasks.collect import Batch, corrections_in
 from tasks.corrections import Correction, Editing
 from tasks.edit import configs_of
-from tasks.errors import IllegalTransitionError
+from tasks.errors import IdentityError, IllegalTransitionError
 from tasks.lifecycle import Event
 from tasks.parse import parse_file
 from tasks.retry import retry
@@ -32,26 +37,71 @@ def happened(ledger):
     return append
 
 
+@pytest.fixture
+def again(ledger, trusted):
+    """Queue it again, as ada asks."""
+
+    def run(**how) -> None:
+        asked = to_retry(ledger, "france", **({"reason": "", "editing": None} | how))
+        retry(ledger, "france", act=trusted.act(asked), settings=trusted.promoter, **how)
+
+    return run
+
+
 @pytest.mark.stack
-def test_settings_are_kept_as_part_of_the_correction_through_all_that_happens_to_it(ledger, happened):
+def test_settings_are_kept_as_part_of_the_correction_through_all_that_happens_to_it(ledger, happened, again):
     happened("quarantined", trials=3)
-    retry(ledger, "france", actor="grace", reason="longer", editing=Editing(steps=60, clamp=3))
+    again(reason="longer", editing=Editing(steps=60, clamp=3))
     happened("quarantined")
-    retry(ledger, "france", actor="grace")
-    (again,) = corrections_in(ledger, "queued")
-    assert again.editing.changes() == {"steps": 60, "clamp": 3.0}
-    assert again.content_digest() == FRANCE.content_digest() and again.fact() == FRANCE.fact()
+    again()
+    (queued,) = corrections_in(ledger, "queued")
+    assert queued.editing.changes() == {"steps": 60, "clamp": 3.0}
+    assert queued.content_digest() == FRANCE.content_digest() and queued.fact() == FRANCE.fact()
     assert ledger.standing("correction", "france").content["file"] == "f.jsonl"
     assert [event["reason"] for event in ledger.history("correction", "france")][3] == "longer"
 
 
 @pytest.mark.stack
-def test_only_what_was_set_aside_is_queued_again(ledger, happened):
+def test_only_what_was_set_aside_is_queued_again(happened, again):
     for state in ("queued", "in candidate", "released"):
         if state != "queued":
             happened(state)
         with pytest.raises(IllegalTransitionError, match=f"is {state}"):
-            retry(ledger, "france", actor="grace")
+            again()
+
+
+CHANGES = {
+    "retry": (retry, lambda ledger: to_retry(ledger, "france", reason="", editing=None), "queued"),
+    "cancel": (cancel, lambda ledger: to_cancel(ledger, "france", reason=""), "cancelled"),
+}
+
+
+@pytest.mark.stack
+@pytest.mark.parametrize("verb", CHANGES)
+def test_a_correction_is_queued_again_or_cancelled_as_a_requester_signs_and_as_anybody_says_without_the_check(
+    ledger, happened, trusted, verb, monkeypatch
+):
+    happened("quarantined")
+    act, asked_of, state = CHANGES[verb]
+    asked = asked_of(ledger)
+    acts = {
+        "is not signed": None,
+        "grace is no requester": trusted.act(asked, by="grace"),
+        "another reason": trusted.act(dataclasses.replace(asked, reason="other")),
+        "another verb": trusted.act(dataclasses.replace(asked, verb="lift")),
+    }
+    for why, envelope in acts.items():
+        with pytest.raises((IdentityError, UntrustedError), match=why):
+            act(ledger, "france", act=envelope, settings=trusted.promoter)
+    assert ledger.standing("correction", "france").state == "quarantined"
+    eve = Act(asked=asked, by="eve", at=datetime.now(UTC), envelope=trusted.act(asked))
+    with monkeypatch.context() as unchecked:
+        unchecked.setattr(f"tasks.{verb}.asker", lambda *args, **kwargs: eve)
+        act(ledger, "france", act=None, settings=trusted.promoter)
+    assert (ledger.standing("correction", "france").state, ledger.history("correction", "france")[-1]["actor"]) == (
+        state,
+        "eve",
+    )
 
 
 def test_each_subject_is_optimised_with_the_settings_of_its_own_facts():

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -8,12 +9,12 @@ import pytest
 import tasks.submit
 from editors.digests import sha256_file
 from editors.envelopes import claimed, new_key, sign, statement
-from editors.errors import UntrustedError
+from editors.errors import SpentActError, UntrustedError
 from flows.submission import submit_file
-from tasks.acts import ACT, sign_act
+from tasks.acts import ACT, Act, Asked, sign_act
 from tasks.errors import IdentityError
 from tasks.ledger import Ledger
-from tasks.people import identities
+from tasks.lifecycle import Event
 from tasks.store import Store
 from tasks.submit import sign_submission
 from tasks.submit import submit as enter
@@ -147,7 +148,10 @@ def test_a_submission_not_signed_by_a_requester_enters_nothing_and_does_without_
     with pytest.raises((IdentityError, UntrustedError), match=REFUSALS[forgery]):
         enter(file, submission=forged(forgery, file, tiny_platform), **given)
     assert ledger.standings("correction") == []
-    monkeypatch.setattr(tasks.submit, "check_act", lambda *args, **kwargs: identities(ledger, tiny_platform)["ada"])
+    asked = Asked(verb="submit", about={file.name: sha256_file(file)})
+    envelope = sign_act(asked, by="ada", settings=tiny_platform)
+    ada = Act(asked=asked, by="ada", at=datetime.now(UTC), envelope=envelope)
+    monkeypatch.setattr(tasks.submit, "asker", lambda *args, **kwargs: ada)
     assert [line.fate for line in enter(file, submission=forged(forgery, file, tiny_platform), **given)] == [
         "submitted"
     ]
@@ -165,14 +169,29 @@ REFUSALS = {
 def forged(how: str, file: Path, settings):
     about = {file.name: sha256_file(file)}
     if how == "a stranger":
-        predicate = {"act": "submit", "by": "eve", "at": "2026-11-29T00:00:00+00:00"}
+        predicate = {"act": "submit", "by": "eve", "at": datetime.now(UTC).isoformat(), "reason": "", "options": {}}
         return sign(statement(ACT, subject=about, predicate=predicate), new_key())
     return {
         "unsigned": lambda: None,
-        "no requester": lambda: sign_act("submit", by="grace", about=about, settings=settings),
-        "another file": lambda: sign_act("submit", by="ada", about={file.name: "e" * 64}, settings=settings),
-        "another act": lambda: sign_act("protect", by="ada", about=about, settings=settings),
+        "no requester": lambda: sign_act(Asked(verb="submit", about=about), by="grace", settings=settings),
+        "another file": lambda: sign_act(
+            Asked(verb="submit", about={file.name: "e" * 64}), by="ada", settings=settings
+        ),
+        "another act": lambda: sign_act(Asked(verb="protect", about=about), by="ada", settings=settings),
     }[how]()
+
+
+def test_a_signature_enters_a_file_once(file, ledger, tiny_platform):
+    """After it was cancelled, somebody enters it again with what ada had signed."""
+    given = {"ledger": ledger, "store": Store(tiny_platform), "settings": tiny_platform}
+    signed = sign_submission(file, by="ada", settings=tiny_platform)
+    enter(file, submission=signed, **given)
+    ledger.append([Event(entity="correction", key="a", kind="cancelled", actor="ada")])
+    with pytest.raises(SpentActError, match="was used already"):
+        enter(file, submission=signed, **given)
+    assert ledger.standing("correction", "a").state == "cancelled"
+    again = sign_submission(file, by="ada", settings=tiny_platform)
+    assert [line.fate for line in enter(file, submission=again, **given)] == ["submitted"]
 
 
 def test_whoever_has_no_key_is_told_how_to_get_one(file, tiny_platform):
