@@ -21,6 +21,7 @@ from editors.identities import normalised
 from editors.receipts import REVIEW_SERVICE
 from editors.signing import RELEASE_SIGNER, Signing, sign_folder, verify_folder
 from editors.verifying import check_signer
+from tasks.changes import act_behind
 from tasks.errors import IdentityError, StoreError
 from tasks.ledger import Ledger
 from tasks.locks import lock_objects
@@ -35,7 +36,8 @@ from tasks.tables import Release
 def publish(release: Release, *, store: Store, ledger: Ledger, settings: Settings) -> None:
     """Write a release's manifest with what proves it, sign and lock it; done again, it changes nothing.
 
-    What it names is locked before it is there. Whoever calls this has checked the receipts. A release before it that lacks its manifest is published first.
+    What it names is locked before it is there. Whoever calls this has checked the receipts. A release before it that
+    lacks its manifest is published first.
 
     Raises:
         UntrustedError: no receipts stand behind the release before it; nothing is published.
@@ -46,6 +48,7 @@ def publish(release: Release, *, store: Store, ledger: Ledger, settings: Setting
         approvals_of(before.candidate, ledger, settings, at=before.at)
         publish(before, store=store, ledger=ledger, settings=settings)
     proofs = [*receipts_for(release.candidate, ledger, at=release.at), *_certificates(release, ledger, settings)]
+    proofs += act_behind(store.manifest(release.candidate), ledger)
     kept = [store.put(canonical_json(each)) for each in proofs]
     record = release_record(release, store=store, ledger=ledger, settings=settings)
     named = [*record["objects"].values(), *(store.stat(each.sha256).record() for each in kept)]

@@ -16,7 +16,7 @@ COMMANDS = {
     "policies": {"policy"},
     "reviews": {"refresh", "review"},
     "withdrawals": {"revoke", "expire", "rollback"},
-    "releases": {"releases", "pull", "export", "ask", "serve", "diff"},
+    "releases": {"releases", "pull", "verify", "export", "ask", "serve", "diff"},
     "notices": {"notices"},
     "the ledger": {"reconcile", "ledger", "report"},
     "trust": {"trust", "people"},

@@ -11,13 +11,17 @@ from botocore.exceptions import ClientError
 
 from corrigenda import AlteredError, Objects, resolve
 from editors.digests import canonical_json, digest_of
+from editors.signing import new_release_key, release_public
 from infra.objectstore import admin_client, client
 from infra.rules import bucket_policy
 from tasks.ledger import Ledger
 from tasks.lifecycle import Event
 from tasks.locks import lock_objects, mark, mark_of
 from tasks.objects import EVIDENCE
-from tasks.promote import publish
+from tasks.people import enrol_release_signer
+from tasks.publish import publish
+from tasks.roots import make_root, root_key
+from tasks.settings import Settings
 from tasks.store import Store, locked_until
 
 pytestmark = pytest.mark.stack
@@ -33,6 +37,17 @@ def ledger(bucket) -> Ledger:
     return found
 
 
+@pytest.fixture(scope="module")
+def signer(ledger, tmp_path_factory) -> dict[str, str]:
+    """Settings of a promoter who may sign releases."""
+    folder, key = tmp_path_factory.mktemp("trust"), new_release_key()
+    given = {"root_fingerprint": make_root(folder), "release_key": key}
+    public = release_public(key, place="the test")
+    settings = Settings(root_fingerprint=given["root_fingerprint"])
+    enrol_release_signer(public, root_key(folder), ledger=ledger, settings=settings)
+    return given
+
+
 @pytest.fixture
 def made(as_role) -> str:
     """The digest of a candidate of made-up objects, with a base of one file."""
@@ -41,13 +56,15 @@ def made(as_role) -> str:
     blobs = {each: store.put(content + each.encode()).sha256 for each in EVIDENCE}
     base = store.put(content).sha256
     manifest = {"format": 1, "base": "base", "base_files": [{"name": "model", "sha256": base, "size": 8}], **blobs}
+    manifest |= {"values": [], "code": "code", "pins": "pins"}
+    manifest |= {"facts": [], "new": [], "returning": [], "leaving": [], "asked_by": "", "act": ""}
     digest = digest_of(manifest)
     store.put_record(f"candidates/{digest}.json", manifest)
     return digest
 
 
 @pytest.fixture
-def released(made, ledger, as_role):
+def released(made, ledger, signer, as_role):
     """Publishes that candidate as a release, as the promoter does, and returns its record."""
 
     def release(days: float):
@@ -57,7 +74,8 @@ def released(made, ledger, as_role):
         approved = Event(entity="candidate", key=made, kind="approved", actor="grace", data={"receipts": []})
         ledger.append([opened])
         row = ledger.release(made, parent=parent, new=[approved])
-        publish(row, settings=as_role("promoter", lock_days=days), ledger=ledger)
+        promoter = as_role("promoter", lock_days=days, **signer)
+        publish(row, store=Store(promoter), settings=promoter, ledger=ledger)
         return Store(as_role("promoter")).record(f"releases/{made}.json")
 
     return release
@@ -231,7 +249,9 @@ def test_a_copy_of_the_bucket_in_which_versions_have_other_names_is_read_by_dige
         assert objects.get(record["objects"][name]["sha256"])
 
 
-def test_a_promotion_that_is_repeated_locks_for_no_shorter_time_and_writes_nothing(released, made, ledger, as_role):
+def test_a_promotion_that_is_repeated_locks_for_no_shorter_time_and_writes_nothing(
+    released, made, ledger, signer, as_role
+):
     record = released(1)
     store = Store(as_role("promoter"))
     objects = objects_in(record, made, store)
@@ -242,7 +262,8 @@ def test_a_promotion_that_is_repeated_locks_for_no_shorter_time_and_writes_nothi
 
     first = locks()
     assert min(first) > datetime.now(UTC) + timedelta(hours=23)
-    publish(ledger.release_of(made), settings=as_role("promoter", lock_days=0.5), ledger=ledger)
+    promoter = as_role("promoter", lock_days=0.5, **signer)
+    publish(ledger.release_of(made), store=Store(promoter), settings=promoter, ledger=ledger)
     assert locks() == first
     assert all(len(store.versions(key)[key]) == 1 for key in objects)
 
