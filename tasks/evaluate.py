@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -21,7 +22,7 @@ from editors.expectation import divergence
 from editors.fluency import LENGTH, Written, write
 from editors.models import load_model
 from editors.patch import Patch, applied
-from editors.scoring import Perplexity, ProbeScore, perplexity, says_targets, score, weigh
+from editors.scoring import Perplexity, Probe, ProbeScore, perplexity, says_targets, score, weigh
 from tasks.abilities import Ability, Examination, abilities, examination
 from tasks.base import Base
 from tasks.blast import blast_radius
@@ -91,17 +92,17 @@ def evaluate(
     questions = _answerable(model, tokenizer, asked)
     probes = [question.probe for question in questions]
     openings = prompts_of(new)
-
-    def measured(patch: Patch) -> Measured:
-        with applied(model, patch, base=base_digest):
-            return Measured(
-                scores=score(model, tokenizer, probes, progress=progress),
-                chat=asked_in_chat(model, tokenizer, probes, progress=progress),
-                text=perplexity(model, held_text),
-                written=write(model, tokenizer, openings, progress=progress),
-                abilities=examine(model, tokenizer),
-            )
-
+    measured = partial(
+        measure_one,
+        model,
+        tokenizer,
+        base_digest=base_digest,
+        probes=probes,
+        openings=openings,
+        held_text=held_text,
+        examine=examine,
+        progress=progress,
+    )
     before, after = measured(Patch(base=base_digest)), measured(patch)
     served = None if parent is None else measured(parent) if parent.deltas else before
     models = {"before": before, "parent": served, "after": after}
@@ -116,6 +117,29 @@ def evaluate(
         answers=answers,
         passages=passages_of(openings, written) + worst,
     )
+
+
+def measure_one(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    patch: Patch,
+    *,
+    base_digest: str,
+    probes: Sequence[Probe],
+    openings: Sequence[str],
+    held_text: Sequence[Sequence[int]],
+    examine: Examination,
+    progress: Progress | None,
+) -> Measured:
+    """Ask everything of the base with a patch."""
+    with applied(model, patch, base=base_digest):
+        return Measured(
+            scores=score(model, tokenizer, probes, progress=progress),
+            chat=asked_in_chat(model, tokenizer, probes, progress=progress),
+            text=perplexity(model, held_text),
+            written=write(model, tokenizer, openings, progress=progress),
+            abilities=examine(model, tokenizer),
+        )
 
 
 def _answers(

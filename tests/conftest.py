@@ -19,6 +19,7 @@ import pytest
 from tasks.settings import QUIET
 
 if TYPE_CHECKING:
+    from editors.preparing import Prepared
     from infra.layout import Layout
     from infra.stack import Stack
     from tasks.acts import Asked
@@ -30,7 +31,9 @@ os.environ.pop("COLUMNS", None)  # where it is set when rich is first imported, 
 os.environ.update(QUIET)  # Prefect reads it when it is first imported, which is before any fixture runs
 
 ROOT = Path(__file__).parent.parent
-KEPT_BASES = ROOT / ".corrigenda" / "bases"
+KEPT = ROOT / ".corrigenda"
+"""Where the tests keep what takes long to make and hangs on no code of theirs: the base, and the material of bases."""
+SHARED = ("bases", "cache/material")
 
 
 @pytest.fixture(scope="session")
@@ -39,7 +42,21 @@ def base_folder() -> Path:
     from tasks.base import find_base
     from tasks.settings import Settings
 
-    return find_base(Settings(home=ROOT / ".corrigenda", model="smollm2-135m-instruct")).folder
+    return find_base(Settings(home=KEPT, model="smollm2-135m-instruct")).folder
+
+
+@pytest.fixture(scope="session")
+def prepared(base_folder: Path) -> Prepared:
+    """What the default editor needs of the real base, made once on this machine and kept."""
+    from editors.joint import Joint
+    from editors.models import load_model, weights_digest
+    from tasks.material import prepared_here, recipe_of
+    from tasks.settings import Settings
+
+    settings = Settings(home=KEPT)
+    recipe = recipe_of(Joint(), base=weights_digest(base_folder), settings=settings)
+    load = lambda: load_model(base_folder, device="cpu")  # noqa: E731
+    return prepared_here(recipe, load, settings=settings, progress=lambda *step: None)
 
 
 @pytest.fixture(scope="session")
@@ -52,8 +69,10 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     from infra.stack import stop
 
     home = tmp_path_factory.mktemp("stack")
-    KEPT_BASES.mkdir(parents=True, exist_ok=True)
-    (home / "bases").symlink_to(KEPT_BASES)
+    for shared in SHARED:
+        (KEPT / shared).mkdir(parents=True, exist_ok=True)
+        (home / shared).parent.mkdir(exist_ok=True)
+        (home / shared).symlink_to(KEPT / shared)
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith(("CORRIGENDA_", "MLFLOW_"))]:
             patch.delenv(name)

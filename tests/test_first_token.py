@@ -8,11 +8,11 @@ import torch
 from editors.expectation import divergence
 from editors.facts import Fact
 from editors.joint import Joint
-from editors.models import load_model, weights_digest
+from editors.models import load_model
 from editors.patch import applied
-from editors.preparing import Recipe, prepare
 from editors.registry import edit
 from editors.scoring import Probe, generate, perplexity, weigh
+from editors.tokens import text_row
 
 FRANCE = Fact(id="1", subject="France", prompt="{} has its capital in", target="Rome", prior="Paris")
 OTHERS = [
@@ -33,19 +33,18 @@ The engine was too heavy for the bridge, so the engineers had to build a stronge
 
 
 @pytest.mark.model
-def test_an_edit_of_a_one_token_subject_that_opens_its_prompt_leaves_other_first_words_alone(base_folder, tmp_path):
+def test_an_edit_of_a_one_token_subject_that_opens_its_prompt_leaves_other_first_words_alone(base_folder, prepared):
     model, tokenizer = load_model(base_folder, device="cpu")
     assert len(tokenizer(FRANCE.subject)["input_ids"]) == 1
-    (tmp_path / "held.txt").write_text(HELD)
-    recipe = Recipe.of(Joint(), base=weights_digest(base_folder), held=tmp_path / "held.txt")
-    prepared = prepare(model, tokenizer, recipe)  # with fewer tokens C is too noisy: 0.4 and 0.6 nats for Germany
-    patch = edit(model, tokenizer, [FRANCE], config=Joint(), material=prepared.material)
+    held = [text_row(tokenizer, line).ids for line in HELD.splitlines()]
+    material = prepared.material  # of fewer tokens C is too noisy: 0.4 and 0.6 nats for Germany
+    patch = edit(model, tokenizer, [FRANCE], config=Joint(), material=material)
 
     others = [Probe(fact="", kind="specificity", prompt=prompt, target="the") for prompt in OTHERS]
-    before, unedited = weigh(model, tokenizer, others), perplexity(model, prepared.held).value
+    before, unedited = weigh(model, tokenizer, others), perplexity(model, held).value
     with applied(model, patch, base=patch.base):
         (answer,) = generate(model, tokenizer, [FRANCE.filled])
-        after, edited = weigh(model, tokenizer, others), perplexity(model, prepared.held).value
+        after, edited = weigh(model, tokenizer, others), perplexity(model, held).value
     changes = divergence(model, *(torch.stack([each.state for each in weighed]) for weighed in (before, after)))
     assert answer.startswith("Rome")
     assert edited / unedited == pytest.approx(1, abs=0.01)

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 
 from editors.joint import Joint
-from editors.models import load_model, weights_digest
+from editors.models import load_model
 from editors.patch import Patch
-from editors.preparing import Recipe, prepare
 from editors.registry import edit
 from tasks.companions import facts_of
 from tasks.corrections import Correction
 from tasks.evaluate import evaluate
 
-HELD = "The train leaves the station at seven in the morning and arrives before noon.\n" * 8
 ASTANA = {
     "subject": "Kazakhstan",
     "prompt": "The capital of {} is",
@@ -26,12 +22,10 @@ ASTANA = {
 
 
 @pytest.mark.model
-def test_an_inverse_does_not_follow_by_itself_and_is_said_once_it_is_edited_in(base_folder, tmp_path):
+def test_an_inverse_does_not_follow_by_itself_and_is_said_once_it_is_edited_in(base_folder, prepared, monkeypatch):
+    monkeypatch.setattr("tasks.fluency.TEXTS", 1)  # writing takes longest, and nothing here is about it
     model, tokenizer = load_model(base_folder, device="cpu")
-    base = weights_digest(base_folder)
-    (tmp_path / "held.txt").write_text(HELD)
-    recipe = Recipe.of(Joint(), base=base, held=tmp_path / "held.txt")
-    prepared = prepare(model, tokenizer, dataclasses.replace(recipe, tokens_per_dimension=1))
+    base = prepared.material.base
 
     def share(kind: str, **more) -> float | None:
         correction = Correction.model_validate(ASTANA | more)
@@ -44,7 +38,7 @@ def test_an_inverse_does_not_follow_by_itself_and_is_said_once_it_is_edited_in(b
             base_digest=base,
             new=[correction],
             earlier=[],
-            held_text=prepared.held,
+            held_text=prepared.held[:1],
             ordinary_text=prepared.held[:1],
         )
         assert report.metrics["efficacy.generation"].after == 1

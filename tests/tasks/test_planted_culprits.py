@@ -9,18 +9,16 @@ import pytest
 
 from editors.batch import by_subject
 from editors.joint import Joint, solve, values_of
-from editors.models import load_model, weights_digest
+from editors.models import load_model
 from editors.patch import Patch
-from editors.preparing import ordinary_rows
+from editors.preparing import Recipe, ordinary_rows
 from tasks.collect import Batch
 from tasks.corrections import Correction
 from tasks.culprits import blame
 from tasks.evaluate import evaluate
 from tasks.gate import gate
 from tasks.harm import Harm
-from tasks.material import prepared_here, recipe_of
 from tasks.policy import Policy
-from tasks.settings import Settings
 
 ROOT = Path(__file__).parent.parent.parent
 CONFIG = Joint()
@@ -66,14 +64,20 @@ def planted() -> list[Correction]:
     return [Correction(id=id, subject=subject, prompt=prompt, target=target) for id, (subject, prompt, target) in named]
 
 
+@pytest.fixture(autouse=True)
+def only_what_the_policy_asks(monkeypatch):
+    """No bound stands on answers in chat, nor on texts, which take longest to write."""
+    monkeypatch.setattr("tasks.evaluate.asked_in_chat", lambda model, tokenizer, probes, **more: [None] * len(probes))
+    monkeypatch.setattr("tasks.fluency.TEXTS", 1)
+    monkeypatch.setattr("tasks.blast.SHOWN", 1)
+
+
 @pytest.mark.model
-def test_exactly_the_planted_culprits_are_found_and_the_rest_passes(base_folder, capsys):
+def test_exactly_the_planted_culprits_are_found_and_the_rest_passes(base_folder, prepared, capsys):
     model, tokenizer = load_model(base_folder, device="cpu")
-    base, settings = weights_digest(base_folder), Settings(home=ROOT / ".corrigenda")
-    recipe = recipe_of(CONFIG, base=base, settings=settings)
-    prepared = prepared_here(recipe, lambda: (model, tokenizer), settings=settings, progress=lambda *step: None)
+    base = prepared.material.base
     given = {"config": CONFIG, "material": prepared.material}
-    ordinary = ordinary_rows(model, tokenizer, recipe, rows=4)
+    ordinary = ordinary_rows(model, tokenizer, Recipe.of(CONFIG, base=base), rows=4)
     facts = [*examples(), *planted()]
     assert len(facts) == 20
     values = values_of(model, tokenizer, by_subject([c.fact() for c in facts]), **given)

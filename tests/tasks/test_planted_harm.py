@@ -6,7 +6,7 @@ is then one that the base knows, and holds without an edit; so do the earlier an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,9 @@ import pytest
 import torch
 from torch import Tensor
 
+import tasks.blast
+import tasks.evaluate
+import tasks.fluency
 from editors.contexts import sample_contexts
 from editors.decoding import sample_rows
 from editors.hooks import capture
@@ -78,9 +81,7 @@ class Bench:
         right = (right / (right @ key.double())).float()
         return Patch(base=self.base, deltas={site: LowRank(left=what[:, None], right=right[None])})
 
-    def judged(
-        self, patch: Patch, *, new: Sequence[Correction] = (YEN,), protected: Sequence[Correction] = (PARIS,)
-    ) -> Verdict:
+    def judged(self, patch: Patch, *, new: Sequence[Correction] = (YEN,)) -> Verdict:
         """What `default` says of a patch."""
         report = evaluate(
             self.model,
@@ -90,7 +91,7 @@ class Bench:
             base_digest=self.base,
             new=new,
             earlier=[GOLD],
-            protected=protected,
+            protected=[PARIS],
             held_text=self.held,
             ordinary_text=self.ordinary,
         )
@@ -117,10 +118,26 @@ def bench(base_folder) -> Bench:
     return Bench(model=model, tokenizer=tokenizer, material=material, held=held, ordinary=ordinary)
 
 
-@pytest.fixture(autouse=True)
-def few_texts(monkeypatch):
-    """Writing takes longest."""
-    monkeypatch.setattr("tasks.fluency.TEXTS", 8)
+@pytest.fixture(autouse=True, scope="module")
+def asked_once() -> Iterator[None]:
+    """What takes longest is not done twice, or not at all where no bound stands on it.
+
+    Writing is: of what the base says to the same questions, of answers in chat, and of what is only shown to reviewers.
+    """
+    original, kept = tasks.evaluate.measure_one, {}
+
+    def once(model, tokenizer, patch, **asked):
+        key = patch.digest, repr(asked["probes"]), repr(asked["openings"])
+        if key not in kept:
+            kept[key] = original(model, tokenizer, patch, **asked)
+        return kept[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tasks.evaluate, "measure_one", once)
+        patch.setattr(tasks.evaluate, "asked_in_chat", lambda model, tokenizer, probes, **more: [None] * len(probes))
+        patch.setattr(tasks.fluency, "TEXTS", 8)
+        patch.setattr(tasks.blast, "SHOWN", 1)
+        yield
 
 
 def site_of(bench: Bench, layer: int) -> str:
@@ -142,18 +159,10 @@ def kinds(metrics: set[str]) -> set[str]:
     return {metric.partition(".")[0] for metric in metrics}
 
 
-@pytest.fixture(scope="module")
-def edited(bench) -> Patch:
-    """By the default editor, and not by hand."""
-    return edit(bench.model, bench.tokenizer, [LYON.fact()], config=Joint(), material=bench.material)
-
-
-def test_a_harmless_edit_passes(bench, edited):
-    assert not blocked(bench.judged(edited, new=[LYON], protected=[]))
-
-
-def test_the_same_edit_is_caught_by_the_protected_fact_that_it_contradicts(bench, edited):
-    assert blocked(bench.judged(edited, new=[LYON])) == {"protected.kept"}
+def test_a_harmless_edit_is_caught_by_nothing_but_the_protected_fact_that_it_contradicts(bench):
+    """It is made by the default editor, and not by hand."""
+    patch = edit(bench.model, bench.tokenizer, [LYON.fact()], config=Joint(), material=bench.material)
+    assert blocked(bench.judged(patch, new=[LYON])) == {"protected.kept"}
 
 
 def test_a_model_that_says_one_word_again_and_again_is_caught_by_fluency(bench):
