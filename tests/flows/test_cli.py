@@ -31,7 +31,7 @@ def test_all_commands_are_in_one_app_each_with_its_help():
     assert set(commands["notices"].commands) == {"resend", "automation"}
     assert set(commands["ledger"].commands) == {"verify", "show", "as-of"}
     assert set(commands["policy"].commands) == {"list", "check", "test", "schema"}
-    assert set(commands["trust"].commands) == {"init", "show"}
+    assert set(commands["trust"].commands) == {"init", "show", "signer"}
     assert set(commands["people"].commands) == {"add", "list", "revoke"}
     assert all(command.help for command in commands.values())
 
