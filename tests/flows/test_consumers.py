@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -93,7 +94,7 @@ def served(releases, environment, tiny_platform) -> Iterator[str]:
     line = process.stdout.readline()
     yield re.search(r"http://\S+(?=/v1)", line)[0]
     process.terminate()
-    assert process.wait(60) == 0
+    assert process.wait(60) == -signal.SIGTERM, "what was begun is ended, and then the signal takes effect"
 
 
 class Asking:
