@@ -285,11 +285,15 @@ def test_a_release_made_before_all_was_kept_of_it_is_solved_again_and_listed(pla
     approved = Event(entity="candidate", key=old, kind="approved", actor="grace")  # then, nobody signed for it
     released = Event(entity="correction", key="france", kind="released", actor="grace", reason=old)
     platform.ledger.release(old, parent=manifest["parent"], new=[approved, released])
-    platform.release(JAPAN)
+    platform.submit(JAPAN)
+    refresh()
+    platform.trusted.approve(the_open_candidate(platform.ledger).key)  # what follows on it can't be published
     with pytest.raises(WithdrawalError, match=r"before candidates kept their held and ordinary.*--leave-out"):
         platform.rollback(1)
     platform.rollback(1, leave_out=True)
-    assert platform.patch_of(platform.approve()) == manifest["patch"]
+    back = the_open_candidate(platform.ledger).key
+    platform.trusted.approve(back)
+    assert platform.patch_of(back) == manifest["patch"]
     assert platform.states("france", "japan") == ["released", "held"]
     shown = CliRunner().invoke(app, ["releases"], env={"COLUMNS": "200"}).output
     assert [row.split("│")[5].strip() for row in shown.splitlines() if "grace" in row] == ["+1", "+1", "-1"]
