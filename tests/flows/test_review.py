@@ -275,15 +275,17 @@ def test_two_reviewers_approve_from_a_terminal_where_the_policy_asks_for_two(hou
 def test_a_decision_stands_and_is_carried_out_though_its_reviewer_presses_ctrl_c(house):
     candidate = house.makes(OMAN)
     run = house.paused(candidate)
-    command = [sys.executable, "-c", "from flows.cli import main; main()", "review", "approve", "--reviewer", "grace"]
+    listening = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"  # even in the background
+    program = f"{listening}; from flows.cli import main; main()"
+    command = [sys.executable, "-c", program, "review", "approve", "--reviewer", "grace"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as terminal:
-        wait_until(lambda: not state_of(run).is_paused(), seconds=60)
+        wait_until(lambda: not state_of(run).is_paused())
         terminal.send_signal(signal.SIGINT)
         told = " ".join(terminal.communicate(timeout=60)[0].split())
     assert terminal.returncode == 130
     assert f"your decision to approve candidate {candidate[:12]} is recorded and stands" in told
     house.waits_for(candidate, "promoted")
-    wait_until(lambda: state_of(run).is_completed(), seconds=60)
+    wait_until(lambda: state_of(run).is_completed())
 
 
 def state_of(run: UUID) -> State:
