@@ -140,7 +140,8 @@ def _check_once(act: Act, at: datetime, ledger: Ledger) -> None:
     """Refuse what was entered at a time by a signature that had been used before."""
     if any(use["at"] < at for use in ledger.history("act", act.digest)):
         raise SpentActError(
-            f"what {act.by} signed at {in_utc(act.at)} was entered again at {in_utc(at)}; cancel, and submit again"
+            f"what {act.by} signed at {in_utc(act.at)} was entered again at {in_utc(at)}; cancel it, and submit it "
+            "under another id"
         )
 
 

@@ -191,7 +191,7 @@ def test_a_signature_enters_a_file_once(file, ledger, tiny_platform):
         enter(file, submission=signed, **given)
     assert ledger.standing("correction", "a").state == "cancelled"
     again = sign_submission(file, by="ada", settings=tiny_platform)
-    assert [line.fate for line in enter(file, submission=again, **given)] == ["submitted"]
+    assert [line.fate for line in enter(file, submission=again, **given)] == ["unchanged"], "it stays cancelled"
 
 
 def test_whoever_has_no_key_is_told_how_to_get_one(file, tiny_platform):
