@@ -26,8 +26,9 @@ from benchmarks.outcome import Outcome, conclude
 from corrigenda import Version
 from editors.models import load_model, weights_digest
 from editors.tokens import pad, text_row
-from tasks.openai_api import Metrics, make_app
+from tasks.openai_api import make_app
 from tasks.service import Service
+from tasks.service_metrics import Metrics
 
 NAME = "assistant@champion"
 TOKENS = 24

@@ -47,6 +47,12 @@ class Held:
     since: datetime
 
     @property
+    def position(self) -> int:
+        """The number of the release."""
+        assert self.version.release is not None, "only releases are served"
+        return int(self.version.release["position"])
+
+    @property
     def window(self) -> int:
         """The most tokens of prompt and answer together."""
         return int(self.model.config.max_position_embeddings)
@@ -157,13 +163,13 @@ class Service:
             if version.candidate != self.held.version.candidate:
                 self.held = self._hold(version)
                 self._reloaded(LOADED)
-                logger.info("serving %s, %s", self.name, told_of(self.held.version))
+                logger.info("serving %s, %s", self.name, told_of(self.held))
             self.checked = Checked(at=now)
         except (ReleaseError, EditorError, OSError) as error:
             away = isinstance(error, RegistryAwayError)
             self._reloaded(AWAY if away else REFUSED)
             self.checked = Checked(at=self.checked.at if away else now, problem=str(error))
-            logger.warning("still serving %s: %s", told_of(self.held.version), error)
+            logger.warning("still serving %s: %s", told_of(self.held), error)
 
     def _hold(self, version: Version) -> Held:
         model, tokenizer = self._source.load(version)
@@ -202,10 +208,9 @@ class Service:
             self._groups.append((answers, write_together(held.model, held.tokenizer, answers)))
 
 
-def told_of(version: Version) -> str:
+def told_of(held: Held) -> str:
     """Which release it is, for a line of text."""
-    assert version.release is not None, "only releases are served"
-    return f"release {version.release['position']} ({version.candidate[:12]})"
+    return f"release {held.position} ({held.version.candidate[:12]})"
 
 
 def _fail(answers: list[Answer]) -> None:

@@ -35,7 +35,8 @@ def serve(
     from tasks.settings import is_loopback
 
     try:
-        from tasks.openai_api import Metrics, make_app
+        from tasks.openai_api import make_app
+        from tasks.service_metrics import Metrics
     except ModuleNotFoundError as error:
         console.print(f"[bold red]error:[/] {error}; 'pip install corrigenda\\[serve]' brings what serving needs")
         raise typer.Exit(1) from error
@@ -66,7 +67,7 @@ def _listen(application: object, service: Service, *, host: str, port: int) -> N
         listening.bind((host, port))
         listening.listen()  # clients may connect now, and are answered as soon as the server runs
         address = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
-        told = escape(f"{service.name}, {told_of(service.held.version)}")
+        told = escape(f"{service.name}, {told_of(service.held)}")
         console.print(f"serving {told}, at {address}/v1; Ctrl-C stops it", highlight=False, soft_wrap=True)
         config = uvicorn.Config(application, log_level="warning", timeout_graceful_shutdown=GRACE)  # pyright: ignore[reportArgumentType]
         uvicorn.Server(config).run(sockets=[listening])

@@ -19,8 +19,9 @@ from corrigenda import AlteredError, RegistryAwayError, Version
 from editors.models import load_model
 from editors.scoring import generate
 from editors.writing import Wish
-from tasks.openai_api import LARGEST, Metrics, make_app
+from tasks.openai_api import LARGEST, make_app
 from tasks.service import BusyServiceError, Held, Service
+from tasks.service_metrics import Metrics
 
 KEY = "a key of the service's own"
 NAME = "assistant@champion"
