@@ -35,6 +35,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from editors.digests import sha256_file
 from editors.errors import UnprovenError
 from editors.evidence import CARD, FOLDER, NEWEST, gather, record_key
 from editors.folders import files_of, whole_folder
@@ -610,7 +611,7 @@ def _build(version: Version, base: Path, patch: Path, folder: Path) -> None:
     from editors.building import build
 
     build(version.manifest, base=base, patch=patch, folder=folder)
-    files = {name: _hash_file(path) for name, path in files_of(folder).items()}
+    files = {name: sha256_file(path) for name, path in files_of(folder).items()}
     card = {
         "candidate": version.candidate,
         "files": files,
@@ -686,15 +687,10 @@ def _size(file: BinaryIO) -> int:
 
 
 def _is_whole(path: Path, digest: str) -> bool:
-    return path.is_file() and _hash_file(path) == digest
+    return path.is_file() and sha256_file(path) == digest
 
 
 def _check_file(path: Path, digest: str, *, name: str = "") -> None:
-    found = _hash_file(path) if path.is_file() else "no file"
+    found = sha256_file(path) if path.is_file() else "no file"
     if found != digest:
         raise AlteredError(f"{name or path}: expected sha256 {digest}, got {found}; delete it and pull again")
-
-
-def _hash_file(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from editors.digests import digest_of, sha256_file
+from editors.digests import digest_of_files
 
 HERE = Path(__file__).parents[1]
 PINS = "infra/pins.txt"
@@ -27,8 +27,7 @@ RUN_BY: Mapping[str, tuple[str, ...]] = {
 
 def code_of(part: str, *, root: Path = HERE) -> str:
     """Return the digest of what a part would run if it were started now."""
-    found = [file for name in RUN_BY[part] for file in _files(root / name)]
-    return digest_of({str(file.relative_to(root)): sha256_file(file) for file in found})
+    return digest_of_files((file for name in RUN_BY[part] for file in _files(root / name)), root=root)
 
 
 def _files(path: Path) -> list[Path]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from prefect import task
 from pydantic import BaseModel, ConfigDict
 
-from editors.digests import canonical_json, digest_of, sha256_file
+from editors.digests import canonical_json, digest_of, digest_of_files, sha256_file
 from tasks.changes import DECIDED
 from tasks.collect import ACTOR, Batch, events_for, remaining
 from tasks.describe import counted
@@ -174,11 +174,8 @@ def _quarantined(key: str, reason: str, *, data: dict[str, Any]) -> Event:
 def code_digest() -> str:
     """One digest of the code that makes candidates: the project's own packages, file by file."""
     root = Path(__file__).parent.parent
-    files = [
-        root / "corrigenda.py",
-        *sorted(p for part in ("editors", "tasks", "flows") for p in (root / part).rglob("*.py")),
-    ]
-    return digest_of({str(path.relative_to(root)): sha256_file(path) for path in files})
+    files = [path for part in ("editors", "tasks", "flows") for path in (root / part).rglob("*.py")]
+    return digest_of_files([root / "corrigenda.py", *files], root=root)
 
 
 def _entry(digest: str, manifest: dict[str, Any], *, report: Report, batch: Batch, files: dict[str, bytes]) -> Entry:

@@ -17,7 +17,7 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
-from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, ProgrammingError
 
 from tasks.chain import Head, links, verify
 from tasks.errors import (
@@ -289,21 +289,25 @@ def _reachable(engine: sa.Engine) -> Iterator[None]:
         if getattr(error.orig, "pgcode", "") != REFUSED:
             raise
         raise RightsError(
-            f"the ledger's database refuses {engine.url.username}: {str(error.orig).strip().splitlines()[0]}; "
+            f"the ledger's database refuses {engine.url.username}: {_said(error)}; "
             "nothing was recorded. Act with the credentials of the role whose work it is"
         ) from error
     except IntegrityError as error:
         if getattr(error.orig, "pgcode", "") != NO_LINK:
             raise
         raise LedgerError(
-            f"the ledger's database takes no such event: {str(error.orig).strip().splitlines()[0]}; nothing was "
-            "recorded. Run the command again"
+            f"the ledger's database takes no such event: {_said(error)}; nothing was recorded. Run the command again"
         ) from error
     except OperationalError as error:
         raise UnreachableError(
             f"the ledger's database {engine.url.render_as_string(hide_password=True)} doesn't answer: "
-            f"{str(error.orig).strip().splitlines()[0]}; see 'corrigenda status', then run the command again"
+            f"{_said(error)}; see 'corrigenda status', then run the command again"
         ) from error
+
+
+def _said(error: DBAPIError) -> str:
+    """What the database said, in its first line."""
+    return str(error.orig).strip().splitlines()[0]
 
 
 def _lock(connection: sa.Connection) -> None:

@@ -70,13 +70,6 @@ class Fact:
     standing: Standing
     history: Sequence[Mapping[str, Any]]
 
-    @property
-    def says(self) -> str:
-        """What it is to say, on one line."""
-        correction = self.standing.content.get("correction", {})
-        prompt = str(correction.get("prompt", "")).replace("{}", str(correction.get("subject", "")))
-        return f"{prompt} → {correction.get('target', '')}"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
@@ -84,7 +77,6 @@ class Decision:
 
     event: Mapping[str, Any]
     candidate: str
-    release: int | None
     says: Mapping[str, Any]
 
 
@@ -135,15 +127,13 @@ def facts_of(ledger: Ledger) -> list[Fact]:
 
 def decisions_of(ledger: Ledger) -> list[Decision]:
     """All receipts that hold a statement, oldest first; whether they counted, the releases say."""
-    numbers = {release.candidate: release.position for release in ledger.releases()}
     found: list[Decision] = []
     for event in ledger.histories("receipt", ""):
-        candidate = event["key"].partition(":")[0]
         try:
             says = claimed(event["data"]["envelope"])["predicate"]
         except (ForgedError, KeyError, TypeError):
             continue
-        found.append(Decision(event=event, candidate=candidate, release=numbers.get(candidate), says=says))
+        found.append(Decision(event=event, candidate=event["key"].partition(":")[0], says=says))
     return found
 
 

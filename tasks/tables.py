@@ -53,6 +53,13 @@ class Standing:
     data: Mapping[str, Any]
     content: Mapping[str, Any]
 
+    @property
+    def fact(self) -> str:
+        """What a correction or a protected fact says, on one line; hardly anything of what could not be read."""
+        correction = self.content.get("correction", {})
+        prompt = str(correction.get("prompt", "")).replace("{}", str(correction.get("subject", "")))
+        return f"{prompt} → {correction.get('target', '')}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Release:

@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from flows.commands.terminal import console, fact_of, open_ledger, read_settings, signed
+from flows.commands.terminal import console, open_ledger, read_settings, signed
 
 app = typer.Typer()
 
@@ -55,7 +55,7 @@ def corrections(
             row |= {"page": s.data["page"]} if "page" in s.data else {}
             sys.stdout.write(json.dumps(row | {"correction": correction or s.data}) + "\n")
             continue
-        fact = fact_of(s) if correction else s.data["text"][:60]
+        fact = s.fact if correction else s.data["text"][:60]
         state_text = f"[{COLOURS.get(s.state, 'white')}]{s.state}[/]"
         why = s.reason[:400] + (f"; see 'corrigenda page {s.key} FILE'" if "page" in s.data else "")
         table.add_row(s.key, state_text, f"{s.at:%Y-%m-%d %H:%M}", escape(s.actor), escape(fact), escape(why))

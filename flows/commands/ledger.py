@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from flows.commands.terminal import console, fact_of, open_ledger, read_settings, tell_outcome
+from flows.commands.terminal import console, open_ledger, read_settings, tell_outcome
 from tasks.lifecycle import in_utc
 
 app = typer.Typer()
@@ -70,7 +70,7 @@ def as_of(
     console.print(f"release {release.position}, candidate {release.candidate}", highlight=False)
     table = Table("correction", "fact", "since", "approved by")
     for s in ledger.standings("correction", states=["released"], as_of=until):
-        table.add_row(s.key, escape(fact_of(s)), in_utc(s.at), escape(s.actor))
+        table.add_row(s.key, escape(s.fact), in_utc(s.at), escape(s.actor))
     console.print(table)
 
 

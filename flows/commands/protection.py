@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from flows.commands.terminal import console, fact_of, open_ledger, read_settings, signed
+from flows.commands.terminal import console, open_ledger, read_settings, signed
 
 app = typer.Typer()
 
@@ -35,7 +35,7 @@ def protected() -> None:
     """List the facts that are protected, by whom and why."""
     table = Table("fact", "", "since", "by", "why")
     for s in open_ledger().standings("protected", states=["protected"]):
-        table.add_row(s.key, escape(fact_of(s)), f"{s.at:%Y-%m-%d %H:%M}", escape(s.actor), escape(s.reason))
+        table.add_row(s.key, escape(s.fact), f"{s.at:%Y-%m-%d %H:%M}", escape(s.actor), escape(s.reason))
     console.print(table)
 
 

@@ -130,8 +130,8 @@ def diff(
     )
     for sign, facts in (("[green]+[/]", found.added), ("[red]-[/]", found.removed)):
         for fact in facts:
-            said = f"{fact.prompt.replace('{}', fact.subject)} → {fact.target}"
-            console.print(f"{sign} {escape(fact.id)}: {escape(said)}", highlight=False)
+            said = escape(f"{fact.filled_prompt} → {fact.target}")
+            console.print(f"{sign} {escape(fact.id)}: {said}", highlight=False)
     if not found.added and not found.removed:
         console.print("the same facts")
     console.print(_metrics(found, one, other))

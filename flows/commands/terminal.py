@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from tasks.acts import Asked
     from tasks.ledger import Ledger
     from tasks.settings import Settings
-    from tasks.tables import Standing
 
 console = Console()
 
@@ -42,12 +41,6 @@ def signed(asked: Asked) -> dict[str, Any]:
 def say(line: str) -> None:
     """Print one line of what a longer command is doing."""
     console.print(f"  {escape(line)}", highlight=False)
-
-
-def fact_of(standing: Standing) -> str:
-    """Return what a correction or a protected fact says, on one line."""
-    correction = standing.content["correction"]
-    return f"{correction['prompt'].replace('{}', correction['subject'])} → {correction['target']}"
 
 
 def read_settings() -> Settings:

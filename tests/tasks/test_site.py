@@ -12,8 +12,6 @@ from flows.cli import app
 
 pytestmark = pytest.mark.stack
 
-ATTACK = "<img src=x onerror=alert(1)>{{ 7 * 7 }}"
-
 
 @pytest.fixture(scope="module")
 def written(history, tmp_path_factory):
