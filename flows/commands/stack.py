@@ -54,8 +54,11 @@ def demo(
     from tasks.settings import connect
 
     console.rule("[bold]1. the local stack", align="left")
-    start_stack(home(), report=say)
+    started = start_stack(home(), report=say)
     connect()
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
     from flows.demo import run_demo
 
-    run_demo(console, corrections=corrections, wait_for_person=review == "me")
+    with temporary_settings({PREFECT_API_URL: started.prefect_api_url}):  # it read its own before there was a stack
+        run_demo(console, corrections=corrections, wait_for_person=review == "me")
