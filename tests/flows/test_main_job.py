@@ -22,6 +22,7 @@ from typer.testing import CliRunner
 import corrigenda
 import tasks.withdraw
 from corrigenda import AlteredError, NotReleasedError
+from editors.errors import UnaskedError
 from editors.models import load_model
 from editors.scoring import generate
 from flows.cli import app
@@ -292,9 +293,8 @@ def forward_again(rolled_back, ledger) -> str:
     return approved(ledger)
 
 
-def test_a_fact_whose_time_has_ended_leaves_production(forward_again, ledger, monkeypatch):
-    """A month later; the flow runs here, since a runner has a clock of its own."""
-    assert ledger.standing("correction", BRIEF).state == "released"
+def test_a_clock_that_is_ahead_takes_no_fact_out_of_production(forward_again, ledger, monkeypatch):
+    """The flow runs here with a clock that is a month ahead; whoever approves has a clock of their own."""
 
     class Later(datetime):
         @classmethod
@@ -304,9 +304,15 @@ def test_a_fact_whose_time_has_ended_leaves_production(forward_again, ledger, mo
     monkeypatch.setattr(tasks.withdraw, "datetime", Later)
     with acting_as("editor"):
         expire()
-    approved(ledger)
-    assert ledger.standing("correction", BRIEF).state == "expired"
-    assert ledger.standing("correction", "swaziland-name").state == "released"
+    leaving = Store(Settings()).manifest(the_open_candidate(ledger).key)["leaving"]
+    assert [(each["id"], each["becomes"]) for each in leaving] == [(BRIEF, "expired")]
+    refused = CliRunner().invoke(app, ["review", "approve", "--reviewer", "Grace"])
+    assert isinstance(refused.exception, UnaskedError) and f"{BRIEF}: to expire, and holds until" in str(
+        refused.exception
+    )
+    invoke("review", "reject", "--reviewer", "Grace", "--comment", "it still holds")
+    assert the_open_candidate(ledger) is None
+    assert ledger.standing("correction", BRIEF).state == "released"
 
 
 def test_a_revoked_fact_is_no_longer_said_and_the_others_are(forward_again, ledger, base_folder):

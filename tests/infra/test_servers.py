@@ -42,11 +42,9 @@ def test_prefect_and_mlflow_keep_their_tables_in_postgresql(stack):
 def test_mlflow_stores_artifacts_in_its_own_bucket(stack):
     path = "/api/2.0/mlflow-artifacts/artifacts/infra-tests/note.txt"
     assert ask(stack.mlflow_url, "PUT", path, body=b"kept")[0] == 200
-    keys = [
-        found["Key"]
-        for found in admin_client(read_layout(stack.home)).list_objects_v2(Bucket=MLFLOW_BUCKET)["Contents"]
-    ]
-    assert "infra-tests/note.txt" in keys
+    asked = {"Bucket": MLFLOW_BUCKET, "Prefix": "infra-tests/"}
+    found = admin_client(read_layout(stack.home)).list_objects_v2(**asked)["Contents"]
+    assert [each["Key"] for each in found] == ["infra-tests/note.txt"]
     assert ask(stack.mlflow_url, "GET", path)[1] == b"kept"
 
 
