@@ -13,9 +13,6 @@ from sqlalchemy.dialects.postgresql import JSONB, distinct_on
 from tasks.chain import EMPTY, Head
 from tasks.lifecycle import CONTENT_KINDS, Entity
 
-UNSAID: Mapping[str, Mapping[str, Any]] = {"candidate": {"new": [], "returning": [], "leaving": []}}
-"""What it means where the content of something doesn't name this: the earliest candidates only ever added facts."""
-
 metadata = sa.MetaData()
 events = sa.Table(
     "events",
@@ -105,7 +102,7 @@ def standings_in(
             reason=row.reason,
             at=row.at,
             data=row.data,
-            content={**UNSAID.get(entity, {}), **(row.content or {})},
+            content=row.content or {},
         )
         for row in connection.execute(query)
     ]

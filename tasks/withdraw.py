@@ -142,14 +142,9 @@ def kept_edit(release: str, *, base: Base, settings: Settings, store: Store) -> 
     """The patch of an earlier release, as it is in the object store, and what it was made with.
 
     Raises:
-        WithdrawalError: it is a patch for another base, or lacks what candidates are evaluated with today.
+        WithdrawalError: it is a patch for another base.
     """
     manifest = store.manifest(release)
-    if lacking := [name for name in INGREDIENTS if name not in manifest]:
-        raise WithdrawalError(
-            f"release {release[:12]} was made before candidates kept their {' and '.join(lacking)}, so its patch can't "
-            "be evaluated as it is; 'corrigenda rollback RELEASE --leave-out' solves the release again"
-        )
     if manifest["base"] != base.digest:
         raise WithdrawalError(
             f"release {release[:12]} stands on the base {manifest['base'][:12]}, and the model {settings.model!r} is "
