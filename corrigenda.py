@@ -41,7 +41,7 @@ from editors.digests import sha256_file
 from editors.errors import LockFileError, UnprovenError
 from editors.evidence import CARD, DTYPES, FOLDER, FORMS, NEWEST, gather, record_key
 from editors.folders import files_of, whole_folder
-from editors.lockfile import Pin, check_name, check_pinned, read_lock, write_lock
+from editors.lockfile import Pin, check_name, check_pinned, model_of, read_lock, write_lock
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -419,7 +419,7 @@ def name_of(model: str, candidate: str, *, settings: ConsumerSettings | None = N
     """
     settings = settings or ConsumerSettings()
     with _lock_errors():
-        pins = {name: pin for name, pin in read_lock(settings.lock).items() if re.split("[@/]", name)[0] == model}
+        pins = {name: pin for name, pin in read_lock(settings.lock).items() if model_of(name) == model}
     same = [name for name, pin in pins.items() if pin.candidate == candidate]
     if not pins or same:
         return same[0] if same else candidate
@@ -831,7 +831,7 @@ def _lagging(name: str, pin: Pin, objects: Objects, *, settings: ConsumerSetting
     rooted = settings.model_copy(update={"root_fingerprint": settings.root_fingerprint or pin.root})
     pinned = resolve(name, objects, candidate=False, settings=rooted, pin=pin)
     now = resolve(name, objects, candidate=False, settings=settings)
-    newest = resolve(f"{re.split('[@/]', name)[0]}@champion", objects, candidate=False, settings=settings)
+    newest = resolve(f"{model_of(name)}@champion", objects, candidate=False, settings=settings)
     assert pinned.release is not None, "nothing else is pinned"
     ours, theirs = ({fact["id"] for fact in version.manifest["facts"]} for version in (pinned, now))
     return Lagging(
@@ -841,23 +841,26 @@ def _lagging(name: str, pin: Pin, objects: Objects, *, settings: ConsumerSetting
         now=now,
         added=sorted(theirs - ours),
         withdrawn=sorted(ours - theirs),
-        gone=[line for fact, line in _gone_since(pin.position, newest, objects) if fact in ours],
+        gone=[line for fact, line in _gone_since(pin.position, newest, objects, settings=settings) if fact in ours],
     )
 
 
-def _gone_since(position: int, newest: Version, objects: Objects) -> Iterator[tuple[str, str]]:
-    """The facts that were revoked or expired in the releases after a position, each with a line that says so."""
+def _gone_since(
+    position: int, newest: Version, objects: Objects, *, settings: ConsumerSettings
+) -> Iterator[tuple[str, str]]:
+    """The facts that were revoked or expired in the releases after a position, each with a line that says so.
+
+    Candidates name their parents by digest, so this comes to an end whatever the records say.
+    """
     version = newest
     while version.release and version.release["position"] > position:
         for each in version.manifest["leaving"]:
             if each["becomes"] in GONE:
                 why = f": {each['reason']}" if each["reason"] else ""
                 yield each["id"], f"{each['id']} {GONE[each['becomes']]} in {_position(version)}{why}"
-        if version.release["parent"] == version.manifest["base"]:
+        if version.manifest["parent"] == version.manifest["base"]:
             return
-        parent = version.release["parent"]
-        manifest, release = objects.manifest(parent), objects.record(record_key(parent))
-        version = Version(candidate=parent, manifest=manifest, release=release)
+        version = resolve(version.manifest["parent"], objects, candidate=False, settings=settings)
 
 
 @contextmanager

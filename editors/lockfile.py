@@ -86,6 +86,11 @@ def write_lock(path: Path, pins: Mapping[str, Pin]) -> None:
     path.chmod(0o644)
 
 
+def model_of(name: str) -> str:
+    """The model of which a name names a version."""
+    return re.split("[@/]", name)[0]
+
+
 def check_name(name: str) -> None:
     """Refuse to pin what is no name, or pins itself.
 

@@ -122,7 +122,7 @@ def read_card(folder: Path) -> dict[str, Any]:
     if not isinstance(card, dict) or not isinstance(cast(dict[str, Any], card).get("files"), dict):
         raise UnprovenError(f"{folder / CARD} is no card of a release; pull the release again")
     read = cast(dict[str, Any], card)
-    if read.get("form") not in FORMS or read.get("dtype") not in DTYPES:
+    if read.get("form") not in tuple(FORMS) or read.get("dtype") not in DTYPES:
         raise UnprovenError(f"{folder / CARD} names no form and precision that is known; delete it and pull again")
     return read
 

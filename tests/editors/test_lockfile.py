@@ -59,7 +59,7 @@ def test_a_lock_file_that_can_not_be_written_is_left_as_it_was(path, monkeypatch
 @pytest.mark.parametrize(
     ("text", "match"),
     [
-        ("format = 1\n[release.", r"can't be read: .*line 2"),
+        ("format = 1\n[release.x\n", r"can't be read: .*line 2"),
         (entry() + f'[release."assistant@champion"]\n{ENTRY}', r"can't be read: .*twice \(at line 6"),
         ("\xff", "can't be read"),
         ("", "has format None, and this Corrigenda reads 1"),
