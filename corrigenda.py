@@ -1,14 +1,16 @@
-"""The public face of Corrigenda for programs: pull, verify, load and export a release.
+"""The public face of Corrigenda for programs: pull, verify and load a release, and pin what a service runs.
 
     folder = corrigenda.pull("assistant@champion", "served/")
     corrigenda.verify(folder, root="9f2c...")
     model, tokenizer = corrigenda.load("assistant@champion")
-    adapter = corrigenda.export("assistant@champion", "adapter/", form="lora")
+    adapter = corrigenda.pull("assistant@champion", "adapter/", form="adapter")
+    corrigenda.lock(["assistant@champion"])
 
 A version is believed only if the object store holds a release's manifest for it, which the promoter alone may write,
 and if every byte hashes to what its manifest says. Where a root's fingerprint is set, its signatures, receipts and the
-chain behind it must lead to that root too. Of the project's packages this module imports `editors` alone, so it works
-in a folder that has a `tasks/` or `flows/` of its own; nothing heavy is imported before it is used.
+chain behind it must lead to that root too. A name that the lock file pins means what is pinned there. Of the project's
+packages this module imports `editors` alone, so it works in a folder that has a `tasks/` or `flows/` of its own;
+nothing heavy is imported before it is used.
 """
 
 from __future__ import annotations
@@ -16,11 +18,11 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import re
 import shutil
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from io import BytesIO
@@ -36,16 +38,20 @@ from pydantic_settings import (
 )
 
 from editors.digests import sha256_file
-from editors.errors import UnprovenError
-from editors.evidence import CARD, FOLDER, NEWEST, gather, record_key
+from editors.errors import LockFileError, UnprovenError
+from editors.evidence import CARD, DTYPES, FOLDER, FORMS, NEWEST, gather, record_key
 from editors.folders import files_of, whole_folder
+from editors.lockfile import Pin, check_name, check_pinned, model_of, read_lock, write_lock
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-    from editors.export import CheckpointExport, LoraExport
+    from editors.forms import Form
+    from editors.verifying import Link
 
-__all__ = ["ConsumerSettings", "ReleaseError", "export", "load", "pull", "verify"]
+__all__ = ["ConsumerSettings", "ReleaseError", "load", "lock", "outdated", "pull", "verify"]
+
+logger = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 5
 ATTEMPTS = 4
@@ -56,7 +62,11 @@ RELEASES = "releases/"
 ABSENT = {"404", "NoSuchKey", "NotFound", "NoSuchVersion"}
 NO_VERSION = {"InvalidArgument", "InvalidRequest"}
 """What is said to the VersionId of another store, where a bucket was copied."""
+MEASURED = ("adapter", "checkpoint")
+"""Forms that may lose something, and can be had in a precision."""
 COMPARED = 32  # prompts
+GONE = {"revoked": "was revoked", "expired": "expired"}
+"""How a fact leaves that no longer holds, in words."""
 DIGEST = re.compile(r"[0-9a-f]{64}")
 PLAIN_PATH = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*/)?[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -81,6 +91,7 @@ class ConsumerSettings(BaseSettings):
     s3_secret_key: SecretStr = SecretStr("")
     registered_model: str = "assistant"
     root_fingerprint: str = ""
+    lock: Path = Path("corrigenda.lock")
     device: str = "auto"
     serve_key: SecretStr = SecretStr("")
 
@@ -106,6 +117,8 @@ class ReleaseError(Exception):
     ├── UnknownVersionError   the registry has no such version
     ├── NotReleasedError      the version is no release
     ├── AlteredError          a file or record is missing, incomplete, or differs from its digest
+    ├── LockError             the lock file can't be read, or pins something else
+    ├── FormError             a form or a precision in which it can't be had
     └── RegistryAwayError     the registry or the object store doesn't answer
 
     Of AlteredError is also what doesn't prove what it should: signatures, receipts, and the chain of releases.
@@ -124,6 +137,14 @@ class AlteredError(ReleaseError):
     """A file or record is missing, incomplete, differs from its digest, or doesn't prove what it should."""
 
 
+class LockError(ReleaseError):
+    """The lock file can't be read, or pins something else than what is there."""
+
+
+class FormError(ReleaseError):
+    """A form or a precision in which a release can't be had."""
+
+
 class RegistryAwayError(ReleaseError):
     """The registry or the object store doesn't answer."""
 
@@ -137,22 +158,57 @@ class Version:
     release: dict[str, Any] | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lagging:
+    """What the lock file pins, beside what the name stands for now.
+
+    Attributes:
+        name: that is pinned.
+        pin: to what.
+        approved: when the pinned release was.
+        now: what the name stands for.
+        added, withdrawn: the ids of facts that this one has and the pinned one has not, and the reverse.
+        gone: of the pinned one's facts, what became of those that were revoked or have expired in any release since.
+    """
+
+    name: str
+    pin: Pin
+    approved: str
+    now: Version
+    added: Sequence[str]
+    withdrawn: Sequence[str]
+    gone: Sequence[str]
+
+    @property
+    def outdated(self) -> bool:
+        """Whether the name stands for something else, or what is pinned says what was revoked or has expired."""
+        return self.now.candidate != self.pin.candidate or bool(self.gone)
+
+
 def pull(
     name: str,
     folder: str | Path,
     *,
+    form: Form = "model",
+    dtype: Literal["float32", "bfloat16"] | None = None,
     candidate: bool = False,
     settings: ConsumerSettings | None = None,
-    report: Progress = lambda line: None,
+    report: Progress = logger.info,
 ) -> Path:
-    """Write a release as a folder that `AutoModelForCausalLM.from_pretrained` loads, with what proves it.
+    """Write a release into a folder, with what proves it.
+
+    As a model or a checkpoint `AutoModelForCausalLM.from_pretrained` loads it, as an adapter PEFT beside its base; as a
+    patch, whoever has the base adds it themselves. What an adapter or a checkpoint lost is measured against the
+    release, its logits at the prompts of its first facts; the card in the folder names it.
 
     Args:
         name: `model@alias`, `model/number`, or the 64 hex digits of a candidate.
         folder: must not exist, or hold an earlier pull, which is replaced in one step.
+        form: model, adapter, checkpoint or patch; an adapter names the base in the cache as its own.
+        dtype: of an adapter or a checkpoint; float32 by default.
         candidate: also take a version that is no release.
         settings: where the registry is; read from the environment by default.
-        report: called with a line for each stage.
+        report: called with a line for each stage; logs it by default.
 
     Returns:
         The folder.
@@ -161,62 +217,32 @@ def pull(
         ReleaseError: see there; nothing half-written is left.
         FileExistsError: the folder holds something else.
     """
-    settings = settings or ConsumerSettings()
-    target = Path(folder)
+    from editors.forms import lines_of, record_of, write_form
+
+    _check_form(form, dtype)
+    settings, target, dtype = settings or ConsumerSettings(), Path(folder), dtype or "float32"
+    pin, settings = pin_of(name, candidate=candidate, settings=settings, report=report)
     with whole_folder(target, card=CARD) as built:
-        version, base, patch = _fetch(name, candidate=candidate, settings=settings, report=report)
+        objects = Objects(settings)
+        version = resolve(name, objects, candidate=candidate, settings=settings, pin=pin)
+        base, patch = _fetch(version, objects, form=form, settings=settings, report=report)
         _prove(version, built / FOLDER, patch=patch, settings=settings, report=report)
-        report("patching the base's weights")
-        _build(version, base, patch, built)
+        report(f"writing its {form}")
+        prompts = _prompts(version.manifest, objects) if form in MEASURED else []
+        lost = write_form(
+            form,
+            version.manifest,
+            candidate=version.candidate,
+            patch=patch,
+            base=base,
+            folder=built,
+            dtype=dtype,
+            prompts=prompts,
+        )
+        for line in lines_of(lost):
+            report(line)
+        _write_card(built, version, form=form, dtype=dtype, lost=record_of(lost))
     return target
-
-
-def export(
-    name: str,
-    folder: str | Path,
-    *,
-    form: Literal["lora", "checkpoint"],
-    dtype: Literal["float32", "bfloat16"] = "float32",
-    candidate: bool = False,
-    settings: ConsumerSettings | None = None,
-    report: Progress = lambda line: None,
-) -> LoraExport | CheckpointExport:
-    """Write a release for other tools: as a LoRA adapter for PEFT and vLLM, or as a full checkpoint in a dtype.
-
-    Its logits are compared with the release's at the prompts of its first facts.
-
-    Args:
-        name: `model@alias`, `model/number`, or the 64 hex digits of a candidate.
-        folder: must not exist, or hold an earlier export, which is replaced in one step.
-        form: the adapter names the base in the cache as its own; a checkpoint stands alone.
-        dtype: of what is written.
-        candidate: also take a version that is no release.
-        settings: where the registry is; read from the environment by default.
-        report: called with a line for each stage.
-
-    Returns:
-        Where it is, and what was lost.
-
-    Raises:
-        ReleaseError: see there; nothing half-written is left.
-        FileExistsError: the folder holds something else.
-    """
-    import torch
-
-    from editors.export import to_checkpoint, to_lora
-    from editors.patch import Patch
-
-    settings = settings or ConsumerSettings()
-    version, base, path = _fetch(name, candidate=candidate, settings=settings, report=report)
-    with tempfile.TemporaryDirectory() as scratch:
-        _prove(version, Path(scratch) / FOLDER, patch=path, settings=settings, report=report)
-    patch = Patch.load(path, expected=version.manifest["patch"])
-    prompts = _prompts(version.manifest, Objects(settings))
-    report(f"exporting, and comparing logits at {len(prompts)} prompts")
-    target, precision = Path(folder), getattr(torch, dtype)
-    if form == "lora":
-        return to_lora(base, patch, target, base_name=str(base.resolve()), dtype=precision, prompts=prompts)
-    return to_checkpoint(base, patch, target, dtype=precision, prompts=prompts)
 
 
 def verify(
@@ -225,24 +251,27 @@ def verify(
     root: str = "",
     base: str | Path | None = None,
     without_base: bool = False,
+    lock: str | Path | None = None,
     settings: ConsumerSettings | None = None,
     report: Progress = lambda line: None,
 ) -> dict[str, Any]:
     """Verify a pulled folder, with no service asked; returns its card.
 
     Every file, the signatures under the root, the receipts, the chain of releases back to the base, and that the
-    weights differ from the base's by exactly the patch.
+    weights or the adapter are what base and patch give.
 
     Args:
         folder: as `pull` wrote it.
         root: the root's fingerprint, had from somebody who can be believed; that of the settings by default.
         base: folder of the base; by default the one that `pull` left in the cache.
         without_base: leave the weights and the configuration unverified where the base is not here.
+        lock: refuse a release that this lock file does not pin.
         settings: name the root and the cache; read from the environment by default.
         report: called with a line for each check that holds.
 
     Raises:
         AlteredError: a check doesn't hold, or can't be made; the message names the file.
+        LockError: the lock file pins another release, or can't be read.
     """
     from editors.verifying import read_card, verify_release
 
@@ -254,23 +283,19 @@ def verify(
             "CORRIGENDA_ROOT_FINGERPRINT, to what whoever runs the platform told you; 'corrigenda trust show' prints it"
         )
     with _unproven():
-        release = verify_release(folder, root=root, report=report)
-        place = Path(base) if base else settings.home / "cache" / "bases" / release.manifest["base"]
-        if place.is_dir():
-            report(f"weights: {_rebuilt(folder, place, release.manifest)}")
-        elif base or not without_base:
-            raise UnprovenError(
-                f"{folder}: the weights and the configuration were not verified, because the base "
-                f"{release.manifest['base']} is not in {place}. All else holds. Name its folder with --base DIR, or "
-                "leave this check out with --without-base"
-            )
-        else:
-            report("weights: NOT VERIFIED, nor the configuration, for the base is not here")
-        return read_card(folder)
+        release, card = verify_release(folder, root=root, report=report), read_card(folder)
+        _verify_form(release, card, folder, base=base, without_base=without_base, settings=settings, report=report)
+        if lock is not None:
+            report(f"lock: {_verify_pinned(release, Path(lock), folder, root=root)}")
+        return card
 
 
 def load(
-    name: str, *, candidate: bool = False, settings: ConsumerSettings | None = None
+    name: str,
+    *,
+    candidate: bool = False,
+    settings: ConsumerSettings | None = None,
+    report: Progress = logger.info,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     """Pull a release into the cache, verify it, and load its model and tokenizer.
 
@@ -280,7 +305,7 @@ def load(
     from editors.models import load_model
 
     settings = settings or ConsumerSettings()
-    return load_model(cached(name, candidate=candidate, settings=settings), device=settings.device)
+    return load_model(cached(name, candidate=candidate, settings=settings, report=report), device=settings.device)
 
 
 def cached(
@@ -288,7 +313,7 @@ def cached(
     *,
     candidate: bool = False,
     settings: ConsumerSettings | None = None,
-    report: Progress = lambda line: None,
+    report: Progress = logger.info,
 ) -> Path:
     """Pull a release into the cache, unless it is there, and verify all of it but its weights; returns its folder.
 
@@ -298,15 +323,17 @@ def cached(
     from editors.verifying import check_files, read_card, verify_release
 
     settings = settings or ConsumerSettings()
-    version = resolve(name, Objects(settings), candidate=candidate, settings=settings)
+    pin, settings = pin_of(name, candidate=candidate, settings=settings, report=report)
+    version = resolve(name, Objects(settings), candidate=candidate, settings=settings, pin=pin)
     folder = settings.home / "cache" / "versions" / version.candidate
     proven = bool(version.release and settings.root_fingerprint)
     if not folder.is_dir() or (proven and not (folder / FOLDER).is_dir()):
         pull(version.candidate, folder, candidate=candidate, settings=settings, report=report)
     with _unproven():
         card = read_card(folder)
-        if card.get("candidate") != version.candidate:
-            raise UnprovenError(f"{folder / CARD} is of candidate {card.get('candidate')}, not {version.candidate}")
+        if (card.get("candidate"), card["form"]) != (version.candidate, "model"):
+            found = f"the {card['form']} of candidate {card.get('candidate')}"
+            raise UnprovenError(f"{folder / CARD} is of {found}, not of the model of {version.candidate}")
         if proven:
             verify_release(folder, root=settings.root_fingerprint)
         else:
@@ -314,14 +341,117 @@ def cached(
     return folder
 
 
-def resolve(name: str, objects: Objects, *, candidate: bool, settings: ConsumerSettings) -> Version:
+def lock(
+    names: Sequence[str], *, settings: ConsumerSettings | None = None, report: Progress = logger.info
+) -> dict[str, Pin]:
+    """Pin names to the releases that they stand for now, in the lock file; returns all that it pins.
+
+    Raises:
+        LockError: the lock file can't be read, or one of them is no name that can be pinned.
+        ReleaseError: one of them stands for no release; the lock file is left as it was.
+    """
+    settings = settings or ConsumerSettings()
+    with _lock_errors():
+        pins = read_lock(settings.lock)
+        for name in names:
+            check_name(name)
+        objects = Objects(settings)
+        for name in names:
+            version = resolve(name, objects, candidate=False, settings=settings)
+            before = pins.get(name)
+            root = settings.root_fingerprint or (before.root if before else "")
+            pins[name] = _as_pinned(version, root=root)
+            moved = f", and no longer to {before.told()}" if before and before != pins[name] else ""
+            report(f"{name} is pinned to {pins[name].told()}{moved}")
+        write_lock(settings.lock, pins)
+    return pins
+
+
+def outdated(*, settings: ConsumerSettings | None = None) -> list[Lagging]:
+    """Hold what the lock file pins against what each name stands for now, as the registry tells it.
+
+    Raises:
+        LockError: there is no lock file, or it can't be read.
+        ReleaseError: what is pinned, or what a name stands for, is no release.
+    """
+    settings = settings or ConsumerSettings()
+    with _lock_errors():
+        pins = read_lock(settings.lock)
+    if not pins:
+        raise LockError(f"{settings.lock} pins nothing; 'corrigenda lock NAME' pins what NAME stands for now")
+    objects = Objects(settings)
+    return [_lagging(name, pin, objects, settings=settings) for name, pin in pins.items()]
+
+
+def pin_of(
+    name: str, *, settings: ConsumerSettings, candidate: bool = False, report: Progress = logger.info
+) -> tuple[Pin | None, ConsumerSettings]:
+    """What the lock file pins a name to, if it does, and the settings with the root that it names.
+
+    A digest pins itself, and who asks for a candidate wants what nobody approved: neither is looked up.
+
+    Raises:
+        LockError: the lock file can't be read, or the settings name another root.
+    """
+    if candidate or DIGEST.fullmatch(name):
+        return None, settings
+    with _lock_errors():
+        pin = read_lock(settings.lock).get(name)
+    if pin is None:
+        return None, settings
+    if pin.root and settings.root_fingerprint and pin.root != settings.root_fingerprint:
+        raise LockError(
+            f'{settings.lock}, entry "{name}" pins the root {pin.root}, and the settings name '
+            f"{settings.root_fingerprint}. Find out which is right; 'corrigenda lock {name}' pins the settings' own"
+        )
+    report(f"{name} is pinned to {pin.told()} by {settings.lock}")
+    return pin, settings.model_copy(update={"root_fingerprint": settings.root_fingerprint or pin.root})
+
+
+def name_of(model: str, candidate: str, *, settings: ConsumerSettings | None = None) -> str:
+    """The name by which to load a candidate that MLflow was asked for: the lock file's own, where it pins the model.
+
+    MLflow tells a model which version it is, and not by which name it was asked for. So what is pinned of a model is
+    what is loaded of it.
+
+    Raises:
+        LockError: the lock file can't be read, or pins several releases of the model, and this is none of them.
+    """
+    settings = settings or ConsumerSettings()
+    with _lock_errors():
+        pins = {name: pin for name, pin in read_lock(settings.lock).items() if model_of(name) == model}
+    same = [name for name, pin in pins.items() if pin.candidate == candidate]
+    if not pins or same:
+        return same[0] if same else candidate
+    if len({pin.candidate for pin in pins.values()}) > 1:
+        raise LockError(
+            f"{settings.lock} pins {', '.join(pins)}, and MLflow loads {candidate[:12]}, which is none of these; load "
+            "by corrigenda.load(NAME), or 'corrigenda lock' what is to be loaded"
+        )
+    name = next(iter(pins))
+    told = pins[name].told()
+    logger.warning("%s pins %s to %s, so that is loaded, and not %s", settings.lock, name, told, candidate[:12])
+    return name
+
+
+def resolve(
+    name: str, objects: Objects, *, candidate: bool, settings: ConsumerSettings, pin: Pin | None = None
+) -> Version:
     """Find the version that a name means, and refuse it unless it may be used.
+
+    Args:
+        name: as for `pull`.
+        objects: the object store.
+        candidate: also find one that is no release.
+        settings: where the registry is.
+        pin: what the lock file pins the name to, if it does; then the registry isn't asked.
 
     Raises:
         NotReleasedError: it is no release, and `candidate` is not set.
         AlteredError: its manifest hashes to something else.
+        LockError: it is not what the lock file pins.
     """
-    digest = name if DIGEST.fullmatch(name) else _registered_digest(name, settings)
+    digest = pin.candidate if pin else name if DIGEST.fullmatch(name) else _registered_digest(name, settings)
     release = objects.record(record_key(digest))
     if release is None and not candidate:
         raise NotReleasedError(
@@ -330,7 +460,12 @@ def resolve(name: str, objects: Objects, *, candidate: bool, settings: ConsumerS
         )
     if release is not None and release["candidate"] != digest:
         raise AlteredError(f"releases/{digest}.json is the record of candidate {release['candidate']}")
-    return Version(candidate=digest, manifest=objects.manifest(digest), release=release)
+    version = Version(candidate=digest, manifest=objects.manifest(digest), release=release)
+    if pin:
+        with _lock_errors():
+            found = _as_pinned(version, root=settings.root_fingerprint)
+            check_pinned(pin, found, entry=f'{settings.lock}, entry "{name}"')
+    return version
 
 
 class Objects:
@@ -551,16 +686,17 @@ def _registered_digest(name: str, settings: ConsumerSettings) -> str:
     return digest
 
 
-def _fetch(name: str, *, candidate: bool, settings: ConsumerSettings, report: Progress) -> tuple[Version, Path, Path]:
-    """Find a version, and bring the folder of its base and the file of its patch into the cache."""
-    objects, cache = Objects(settings), settings.home / "cache"
-    version = resolve(name, objects, candidate=candidate, settings=settings)
+def _fetch(
+    version: Version, objects: Objects, *, form: Form, settings: ConsumerSettings, report: Progress
+) -> tuple[Path | None, Path]:
+    """Bring the folder of a version's base, where its form needs one, and the file of its patch into the cache."""
+    cache = settings.home / "cache"
     for what in ("base", "patch"):
         if not DIGEST.fullmatch(version.manifest[what]):
             raise AlteredError(f"the manifest names a {what} {version.manifest[what]!r}, which is no digest")
-    report(f"{name} is candidate {version.candidate[:12]}, {_position(version)}")
-    base = _fetch_base(version.manifest, objects, cache=cache, report=report)
-    return version, base, _fetch_patch(version.manifest["patch"], objects, cache=cache)
+    report(f"candidate {version.candidate[:12]}, {_position(version)}")
+    base = None if form == "patch" else _fetch_base(version.manifest, objects, cache=cache, report=report)
+    return base, _fetch_patch(version.manifest["patch"], objects, cache=cache)
 
 
 def _fetch_base(manifest: dict[str, Any], objects: Objects, *, cache: Path, report: Progress) -> Path:
@@ -606,27 +742,125 @@ def _prove(version: Version, evidence: Path, *, patch: Path, settings: ConsumerS
         report(f"nothing here proves it: {error}")
 
 
-def _build(version: Version, base: Path, patch: Path, folder: Path) -> None:
-    """Write the patched model, its tokenizer and its card into a folder."""
-    from editors.building import build
+def _check_form(form: str, dtype: str | None) -> None:
+    """Refuse a form that there is none of, and a precision where it means nothing."""
+    if form not in FORMS:
+        raise FormError(f"a release can be had as {', '.join(FORMS)}, and not as {form!r}")
+    if dtype is not None and form not in MEASURED:
+        why = "is in float32" if form == "model" else "is as it was made"
+        raise FormError(f"a {form} {why}, so leave the precision out, or take a checkpoint or an adapter")
+    if dtype not in (None, *DTYPES):
+        raise FormError(f"a {form} can be had in {' or '.join(DTYPES)}, and not in {dtype!r}")
 
-    build(version.manifest, base=base, patch=patch, folder=folder)
-    files = {name: sha256_file(path) for name, path in files_of(folder).items()}
+
+def _write_card(folder: Path, version: Version, *, form: Form, dtype: str, lost: dict[str, Any]) -> None:
+    """Name all that is in a folder, and what it is."""
     card = {
         "candidate": version.candidate,
-        "files": files,
+        "dtype": dtype,
+        "files": {name: sha256_file(path) for name, path in files_of(folder).items()},
+        "form": form,
+        "lost": lost,
         "manifest": version.manifest,
         "release": version.release,
     }
     (folder / CARD).write_text(json.dumps(card, indent=1, sort_keys=True), encoding="utf-8")
 
 
-def _rebuilt(folder: Path, base: Path, manifest: Mapping[str, Any]) -> str:
-    """Hold a folder's weights against what its base and its patch give."""
-    from editors.building import check_base, check_weights
+def _verify_form(
+    release: Link,
+    card: dict[str, Any],
+    folder: Path,
+    *,
+    base: str | Path | None,
+    without_base: bool,
+    settings: ConsumerSettings,
+    report: Progress,
+) -> None:
+    """Hold what a folder has of weights against what its base and its patch give."""
+    from editors.forms import check_built, check_patch
 
-    check_base(manifest, base)
-    return check_weights(manifest, base=base, patch=folder / FOLDER / NEWEST["patch"], folder=folder)
+    form, what = card["form"], "adapter" if card["form"] == "adapter" else "weights"
+    place = Path(base) if base else settings.home / "cache" / "bases" / release.manifest["base"]
+    if form == "patch":
+        report(f"patch: {check_patch(release.manifest, candidate=release.candidate, folder=folder)}")
+    elif place.is_dir():
+        patch = folder / FOLDER / NEWEST["patch"]
+        told = check_built(form, release.manifest, patch=patch, base=place, folder=folder, dtype=card["dtype"])
+        report(f"{what}: {told}")
+    elif base or not without_base:
+        raise UnprovenError(
+            f"{folder}: the {what} and the configuration were not verified, because the base "
+            f"{release.manifest['base']} is not in {place}. All else holds. Name its folder with --base DIR, or "
+            "leave this check out with --without-base"
+        )
+    else:
+        report(f"{what}: NOT VERIFIED, nor the configuration, for the base is not here")
+    if card.get("lost"):
+        report("lost: NOT VERIFIED; the card says what was measured when it was pulled")
+
+
+def _verify_pinned(release: Link, lock: Path, folder: Path, *, root: str) -> str:
+    """Refuse a folder whose release is none that a lock file pins."""
+    with _lock_errors():
+        pins = read_lock(lock)
+        same = [name for name, pin in pins.items() if pin.candidate == release.candidate]
+        if not same:
+            pinned = ", ".join(f"{name} at {pin.told()}" for name, pin in pins.items()) or "nothing"
+            raise LockFileError(
+                f"{folder} is release {release.position} ({release.candidate[:12]}), and {lock} pins {pinned}: one of "
+                "the two is stale. 'corrigenda pull NAME DIR' fetches what is pinned; 'corrigenda lock NAME' pins what "
+                "NAME stands for now"
+            )
+        patch = release.manifest["patch"]
+        found = Pin(candidate=release.candidate, patch=patch, position=release.position, root=root)
+        for name in same:
+            check_pinned(pins[name], found, entry=f'{lock}, entry "{name}"')
+    return f"{lock} pins it as {', '.join(same)}"
+
+
+def _as_pinned(version: Version, *, root: str) -> Pin:
+    """What an entry of the lock file says of a release."""
+    assert version.release is not None, "only releases are pinned"
+    position, patch = version.release["position"], version.manifest["patch"]
+    return Pin(candidate=version.candidate, patch=patch, position=position, root=root)
+
+
+def _lagging(name: str, pin: Pin, objects: Objects, *, settings: ConsumerSettings) -> Lagging:
+    """Compare what is pinned with what the name stands for, and with the newest release."""
+    rooted = settings.model_copy(update={"root_fingerprint": settings.root_fingerprint or pin.root})
+    pinned = resolve(name, objects, candidate=False, settings=rooted, pin=pin)
+    now = resolve(name, objects, candidate=False, settings=settings)
+    newest = resolve(f"{model_of(name)}@champion", objects, candidate=False, settings=settings)
+    assert pinned.release is not None, "nothing else is pinned"
+    ours, theirs = ({fact["id"] for fact in version.manifest["facts"]} for version in (pinned, now))
+    return Lagging(
+        name=name,
+        pin=pin,
+        approved=pinned.release["approved"],
+        now=now,
+        added=sorted(theirs - ours),
+        withdrawn=sorted(ours - theirs),
+        gone=[line for fact, line in _gone_since(pin.position, newest, objects, settings=settings) if fact in ours],
+    )
+
+
+def _gone_since(
+    position: int, newest: Version, objects: Objects, *, settings: ConsumerSettings
+) -> Iterator[tuple[str, str]]:
+    """The facts that were revoked or expired in the releases after a position, each with a line that says so.
+
+    Candidates name their parents by digest, so this comes to an end whatever the records say.
+    """
+    version = newest
+    while version.release and version.release["position"] > position:
+        for each in version.manifest["leaving"]:
+            if each["becomes"] in GONE:
+                why = f": {each['reason']}" if each["reason"] else ""
+                yield each["id"], f"{each['id']} {GONE[each['becomes']]} in {_position(version)}{why}"
+        if version.manifest["parent"] == version.manifest["base"]:
+            return
+        version = resolve(version.manifest["parent"], objects, candidate=False, settings=settings)
 
 
 @contextmanager
@@ -636,6 +870,15 @@ def _unproven() -> Iterator[None]:
         yield
     except UnprovenError as error:
         raise AlteredError(str(error)) from error
+
+
+@contextmanager
+def _lock_errors() -> Iterator[None]:
+    """The same of a lock file."""
+    try:
+        yield
+    except LockFileError as error:
+        raise LockError(str(error)) from error
 
 
 def _prompts(manifest: dict[str, Any], objects: Objects) -> list[str]:

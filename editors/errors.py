@@ -15,6 +15,7 @@
     |-- WrongBaseError          a patch that was made for other weights
     |-- DamagedArtifactError    a file whose bytes are not the ones that were written
     |-- KeyFileError            a private key that can't be read or kept
+    |-- LockFileError           a lock file that can't be read, or pins something else (a ValueError too)
     `-- UntrustedError          a statement that nobody has to believe
         |-- ForgedError             its signature does not hold, or it is none
         |-- UnclearNameError        a name that can be taken for another one
@@ -142,6 +143,10 @@ class DamagedArtifactError(EditorError):
 
 class KeyFileError(EditorError):
     """A private key can't be read or kept."""
+
+
+class LockFileError(EditorError, ValueError):
+    """A lock file that can't be read, or that pins something else than what is there."""
 
 
 class UntrustedError(EditorError):

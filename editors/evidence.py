@@ -31,6 +31,14 @@ OF_CANDIDATE = ("base", "patch", "values", "moments", "contexts", "report", "pol
 CARD = "corrigenda.json"
 """By which a pulled folder is known."""
 FOLDER = "evidence"
+FORMS: dict[str, tuple[str, ...]] = {
+    "model": (),
+    "checkpoint": (),
+    "adapter": ("adapter_config.json", "adapter_model.safetensors"),
+    "patch": ("README.md", "patch.safetensors"),
+}
+"""What a release can be had as: with its base's files, or as the named ones alone."""
+DTYPES = ("float32", "bfloat16")
 RELEASE, CANDIDATE = "release.json", "candidate.json"
 NEWEST = {"patch": "patch.safetensors", "report": "report.json", "corrections": "corrections.jsonl"}
 """Files of the newest release alone, by what its manifest calls them."""

@@ -4,8 +4,7 @@ The adapter is exact: its scaling is 1, and the factors of a delta are its own. 
 rank than vLLM serves, is cut to its largest singular values, with the error stated. A checkpoint in bfloat16 is not
 exact: where a delta's entry is under half a step of its weight, rounding swallows it. So what survived is stated too.
 
-Every export is checked before it gets its name: what was written is read back and its logits are compared with those
-of the patched base in float32. Both kinds know their base by digest, and neither fits another.
+What was written is read back, and its logits are compared with those of the patched base in float32.
 """
 
 # pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false, reportUnknownVariableType=false
@@ -15,60 +14,60 @@ from __future__ import annotations
 import json
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from editors.digests import sha256_file
-from editors.folders import files_of, whole_folder
+from editors.building import equal, write_patched
+from editors.errors import UnprovenError
+from editors.evidence import naming
 from editors.layouts import layout_of, read_weight, site_module, sites_of
 from editors.models import load_model, weights_digest
-from editors.patch import LowRank, Patch, applied, apply_
-from editors.reducing import Survival, cut, relative_error, survival
+from editors.patch import Delta, LowRank, Patch, applied
+from editors.reducing import Survival, cut, is_whole, relative_error, survival
 from editors.tokens import text_row
 
-CARD = "export.json"
-"""The file of an export that says what it was made from, what it lost, and how its files hash."""
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """What vLLM takes as `max_lora_rank` (vllm/config/lora.py). It reads one rank and one alpha for the whole adapter and
 no rank_pattern (vllm/lora/peft_helper.py), so all sites are padded to the same one."""
 
 
+SLACK = 1.05
+"""By how much another machine's factors of a delta that was cut may be further from it than ours."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LoraExport:
-    """A LoRA adapter that was written.
+class AdapterLoss:
+    """What a LoRA adapter lost.
 
     Attributes:
-        path: its folder.
         rank: of every site, padding included.
         errors: ||written - delta|| / ||delta|| of each site (Frobenius); 0 where the delta's own factors were written.
         logit_difference: the greatest, from the patched base; None where no prompts were given.
     """
 
-    path: Path
     rank: int
     errors: Mapping[str, float]
     logit_difference: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CheckpointExport:
-    """A full checkpoint that was written.
+class CheckpointLoss:
+    """What a full checkpoint lost.
 
     Attributes:
-        path: its folder.
         survival: of each site's delta, in the checkpoint's dtype.
         logit_difference: the greatest, from the patched base in float32; None where no prompts were given.
     """
 
-    path: Path
     survival: Mapping[str, Survival]
     logit_difference: float | None
 
@@ -81,39 +80,73 @@ def to_lora(
     base_name: str,
     dtype: torch.dtype = torch.float32,
     prompts: Sequence[str] = (),
-) -> LoraExport:
+) -> AdapterLoss:
     """Write a patch as a LoRA adapter: adapter_model.safetensors and adapter_config.json, as PEFT lays them out.
 
     Args:
         base_folder: the base that the patch was made for.
         patch: the empty one becomes an adapter of rank 1 that adds zero; PEFT refuses rank 0.
-        folder: a new one, or an earlier export, which is replaced.
+        folder: an empty one.
         base_name: what the adapter calls its base: a folder or a Hugging Face id.
         dtype: of the factors.
         prompts: where logits are compared.
 
+    Returns:
+        What was lost.
+
     Raises:
         WrongBaseError: the patch was made for other weights.
         EditorError: a site is missing, has another shape, or holds NaN.
-        FileExistsError: the folder holds something else.
-        OSError: the disk is full; nothing is left behind.
     """
     model, tokenizer = load_model(base_folder, device="cpu")
     with applied(model, patch, base=weights_digest(base_folder)):
         wanted = _logits(model, tokenizer, prompts)
-    factors = {site: cut(delta, rank=RANKS[-1]) for site, delta in patch.deltas.items()} or _nothing(model)
-    factors = {site: LowRank(left=f.left.to(dtype), right=f.right.to(dtype)) for site, f in factors.items()}
+    factors = _factors(model, patch, dtype=dtype)
     errors = {site: relative_error(factors[site], delta) for site, delta in patch.deltas.items()}
-    rank = _accepted(max(f.left.shape[1] for f in factors.values()))
-    with whole_folder(folder, card=CARD) as built:
-        save_file(_adapter(factors, rank), built / "adapter_model.safetensors", metadata={"format": "pt"})
-        config = _config(sorted(factors), rank, base_name=base_name, transposed=layout_of(model).transposed)
-        (built / "adapter_config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
-        with _adapted(model, load_file(built / "adapter_model.safetensors")):
-            difference = _greatest_difference(_logits(model, tokenizer, prompts), wanted)
-        export = LoraExport(path=folder, rank=rank, errors=errors, logit_difference=difference)
-        _write_card(built, patch, export, kind="lora", dtype=dtype)
-    return export
+    config = _config(model, factors, base_name=base_name)
+    save_file(_adapter(factors, config["r"]), folder / WEIGHTS, metadata={"format": "pt"})
+    (folder / CONFIG).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+    with _adapted(model, load_file(folder / WEIGHTS)):
+        difference = _greatest_difference(_logits(model, tokenizer, prompts), wanted)
+    return AdapterLoss(rank=config["r"], errors=errors, logit_difference=difference)
+
+
+def check_adapter(base_folder: Path, patch: Patch, folder: Path, *, dtype: torch.dtype) -> str:
+    """Make an adapter's factors again, and hold what a folder has against them.
+
+    A delta's own factors have to be the same bit for bit. Those of one that was cut come from a singular value
+    decomposition, which differs from machine to machine: they have to be as near to the delta as ours.
+
+    Args:
+        base_folder: the base that the patch was made for.
+        patch: of the release.
+        folder: holds the adapter.
+        dtype: of its factors.
+
+    Returns:
+        What holds, and what was not verified.
+
+    Raises:
+        UnprovenError: something differs; the message names the file and what.
+    """
+    model = load_model(base_folder, device="cpu")[0]
+    factors = _factors(model, patch, dtype=dtype)
+    with naming(folder / CONFIG):
+        theirs: dict[str, Any] = json.loads((folder / CONFIG).read_bytes())
+        wanted = _config(model, factors, base_name=theirs["base_model_name_or_path"])
+        if theirs != wanted:
+            raise UnprovenError(f"{folder / CONFIG} says something else than what the base and the patch give")
+    with naming(folder / WEIGHTS):
+        found = load_file(folder / WEIGHTS)
+    ours = _adapter(factors, wanted["r"])
+    if odd := sorted(ours.keys() ^ found.keys()):
+        raise UnprovenError(f"{folder / WEIGHTS}: base and patch give other tensors than it has, such as {odd[0]}")
+    cut_sites = [site for site, delta in patch.deltas.items() if not is_whole(delta, rank=RANKS[-1])]
+    for site in factors:
+        _check_site(site, ours, found, None if site not in cut_sites else patch.deltas[site], folder / WEIGHTS)
+    how = f"{len(factors) - len(cut_sites)} sites have the patch's own factors, bit for bit"
+    how += f"; {len(cut_sites)} were cut, and are as near to the patch as its rank allows" if cut_sites else ""
+    return f"{how}; not verified: that its base's name {theirs['base_model_name_or_path']!r} leads to the base"
 
 
 def to_checkpoint(
@@ -123,36 +156,52 @@ def to_checkpoint(
     *,
     dtype: torch.dtype = torch.float32,
     prompts: Sequence[str] = (),
-) -> CheckpointExport:
-    """Write a patched base as save_pretrained does: weights, configuration and tokenizer.
+) -> CheckpointLoss:
+    """Write a patched base as save_pretrained does: weights and configuration.
 
     Args:
         base_folder: the base that the patch was made for.
         patch: the empty one gives the base itself.
-        folder: a new one, or an earlier export, which is replaced.
+        folder: one that has the base's tokenizer already.
         dtype: of the weights; the patch is added before they are rounded.
         prompts: where logits are compared.
+
+    Returns:
+        What was lost.
 
     Raises:
         WrongBaseError: the patch was made for other weights.
         EditorError: a site is missing, has another shape, or holds NaN.
-        FileExistsError: the folder holds something else.
-        OSError: the disk is full; nothing is left behind.
     """
     model, tokenizer = load_model(base_folder, device="cpu")
     base = weights_digest(base_folder)
     with applied(model, patch, base=base):
         wanted = _logits(model, tokenizer, prompts)
     survived = {site: survival(read_weight(model, site), delta, dtype=dtype) for site, delta in patch.deltas.items()}
-    apply_(model, patch, base=base)
-    with whole_folder(folder, card=CARD) as built:
-        cast(Any, model).to(dtype).save_pretrained(built)
-        tokenizer.save_pretrained(built)
-        reloaded, _ = load_model(built, device="cpu", dtype=dtype)
-        difference = _greatest_difference(_logits(reloaded, tokenizer, prompts), wanted)
-        export = CheckpointExport(path=folder, survival=survived, logit_difference=difference)
-        _write_card(built, patch, export, kind="checkpoint", dtype=dtype)
-    return export
+    write_patched(model, patch, base=base, folder=folder, dtype=dtype)
+    reloaded, _ = load_model(folder, device="cpu", dtype=dtype)
+    difference = _greatest_difference(_logits(reloaded, tokenizer, prompts), wanted)
+    return CheckpointLoss(survival=survived, logit_difference=difference)
+
+
+def _factors(model: PreTrainedModel, patch: Patch, *, dtype: torch.dtype) -> dict[str, LowRank]:
+    factors = {site: cut(delta, rank=RANKS[-1]) for site, delta in patch.deltas.items()} or _nothing(model)
+    return {site: LowRank(left=f.left.to(dtype), right=f.right.to(dtype)) for site, f in factors.items()}
+
+
+def _check_site(
+    site: str, ours: Mapping[str, Tensor], found: Mapping[str, Tensor], delta: Delta | None, file: Path
+) -> None:
+    """Hold a site's factors against ours; where its delta was cut, against that delta."""
+    a, b = (f"base_model.model.{_module(site)}.lora_{which}.weight" for which in "AB")
+    if delta is None:
+        wrong = [name for name in (a, b) if not equal(found[name], ours[name])]
+    else:
+        near = relative_error(LowRank(left=ours[b], right=ours[a]), delta)
+        fits = all((found[n].shape, found[n].dtype) == (ours[n].shape, ours[n].dtype) for n in (a, b))
+        wrong = [] if fits and relative_error(LowRank(left=found[b], right=found[a]), delta) <= near * SLACK else [b]
+    if wrong:
+        raise UnprovenError(f"{file}: the tensor {wrong[0]} is not what the base and the patch give")
 
 
 def _nothing(model: PreTrainedModel) -> dict[str, LowRank]:
@@ -175,7 +224,8 @@ def _adapter(factors: Mapping[str, LowRank], rank: int) -> dict[str, Tensor]:
     return tensors
 
 
-def _config(sites: Sequence[str], rank: int, *, base_name: str, transposed: bool) -> dict[str, Any]:
+def _config(model: PreTrainedModel, factors: Mapping[str, LowRank], *, base_name: str) -> dict[str, Any]:
+    rank = _accepted(max(f.left.shape[1] for f in factors.values()))
     return {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
@@ -186,8 +236,8 @@ def _config(sites: Sequence[str], rank: int, *, base_name: str, transposed: bool
         "lora_dropout": 0.0,
         "use_rslora": False,
         "bias": "none",
-        "fan_in_fan_out": transposed,
-        "target_modules": [_module(site) for site in sites],
+        "fan_in_fan_out": layout_of(model).transposed,
+        "target_modules": [_module(site) for site in sorted(factors)],
     }
 
 
@@ -220,17 +270,3 @@ def _logits(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, prompts:
 
 def _greatest_difference(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> float | None:
     return max((float((a - b).abs().max()) for a, b in zip(ours, theirs, strict=True)), default=None)
-
-
-def _write_card(
-    folder: Path, patch: Patch, export: LoraExport | CheckpointExport, *, kind: str, dtype: torch.dtype
-) -> None:
-    measured = {name: value for name, value in asdict(export).items() if name != "path"}
-    card = {
-        "kind": kind,
-        "base": patch.base,
-        "patch": patch.digest,
-        "dtype": str(dtype).removeprefix("torch."),
-        "files": {name: sha256_file(path) for name, path in files_of(folder).items()},
-    }
-    (folder / CARD).write_text(json.dumps(card | measured, indent=1) + "\n", encoding="utf-8")

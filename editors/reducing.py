@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeGuard
 
 import torch
 from jaxtyping import Float
@@ -36,13 +37,18 @@ def cut(delta: Delta, *, rank: int) -> LowRank:
 
     Of those, as many as leave less than 1e-6 of the delta's norm, and at most `rank`. They stay in float64.
     """
-    if isinstance(delta, LowRank) and delta.left.shape[1] <= rank:
+    if is_whole(delta, rank=rank):
         return delta
     left, values, right = torch.linalg.svd(delta.dense(), full_matrices=False)
     lost = values.square().flip(0).cumsum(0).flip(0).sqrt()  # by keeping only those in front of each
     kept = min(max(int((lost > _EXACT * lost[0]).sum()), 1), rank)
     root = values[:kept].sqrt()
     return LowRank(left=left[:, :kept] * root, right=root[:, None] * right[:kept])
+
+
+def is_whole(delta: Delta, *, rank: int) -> TypeGuard[LowRank]:
+    """Whether a delta has factors of its own that need not be cut."""
+    return isinstance(delta, LowRank) and delta.left.shape[1] <= rank
 
 
 def survival(weight: Float[Tensor, "d_out d_in"], delta: Delta, *, dtype: torch.dtype) -> Survival:

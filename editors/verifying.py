@@ -21,8 +21,10 @@ from editors.errors import RoleError, UnprovenError
 from editors.evidence import (
     CANDIDATE,
     CARD,
+    DTYPES,
     FOLDER,
     FORMAT,
+    FORMS,
     NEWEST,
     OF_CANDIDATE,
     RELEASE,
@@ -80,7 +82,10 @@ def verify_release(folder: Path, *, root: str, report: Report = lambda line: Non
     card = read_card(folder)
     report(f"files: {check_files(folder, card)}")
     release = verify_evidence(folder / FOLDER, card, root=root, report=report)
-    report(f"base's files: {check_base_files(release, folder)}")
+    if own := FORMS[card["form"]]:
+        report(f"form: {check_form(folder, own)}")
+    else:
+        report(f"base's files: {check_base_files(release, folder)}")
     return release
 
 
@@ -116,7 +121,10 @@ def read_card(folder: Path) -> dict[str, Any]:
         raise UnprovenError(f"{folder / CARD} can't be read: {error}; pull the release again") from error
     if not isinstance(card, dict) or not isinstance(cast(dict[str, Any], card).get("files"), dict):
         raise UnprovenError(f"{folder / CARD} is no card of a release; pull the release again")
-    return cast(dict[str, Any], card)
+    read = cast(dict[str, Any], card)
+    if read.get("form") not in tuple(FORMS) or read.get("dtype") not in DTYPES:
+        raise UnprovenError(f"{folder / CARD} names no form and precision that is known; delete it and pull again")
+    return read
 
 
 def check_files(folder: Path, card: Mapping[str, Any]) -> str:
@@ -213,6 +221,15 @@ def check_evidence(chain: Sequence[Link], evidence: Path) -> str:
     if extra := sorted(str(path) for path in {*files_of(evidence).values()} - expected):
         raise UnprovenError(f"{extra[0]} belongs to no release of the chain")
     return f"{', '.join(NEWEST)} are what the manifest names"
+
+
+def check_form(folder: Path, own: Sequence[str]) -> str:
+    """Refuse a folder that has other files than its form, beside card and evidence."""
+    there = {name for name in files_of(folder) if name.partition("/")[0] not in (FOLDER, CARD)}
+    if odd := sorted(there ^ {*own}):
+        what = "is missing" if odd[0] in own else "belongs to no folder of this form"
+        raise UnprovenError(f"{folder / odd[0]} {what}; pull the release again")
+    return f"{' and '.join(own)}, and nothing else"
 
 
 def check_base_files(release: Link, folder: Path) -> str:

@@ -26,7 +26,8 @@ def main() -> None:
     extras = project["optional-dependencies"]
     chosen = [*project["dependencies"], *extras["platform"], *extras["serve"], *extras["dev"]]
     wanted = [Requirement(line) for line in chosen]
-    pins = [f"{name}=={version}\n" for name, version in sorted(closure(wanted).items())]
+    found = {name: each for name, each in closure(wanted).items() if not name.startswith(TORCH_AND_ITS_OWN)}
+    pins = [f"{name}=={version}\n" for name, version in sorted(found.items())]
     Path("infra/pins.txt").write_text(HEADER + "".join(pins), encoding="utf-8")
 
 
@@ -42,7 +43,7 @@ def closure(wanted: list[Requirement]) -> dict[str, str]:
             seen.add((name, extra))
             versions[name] = distribution(name).version
             queue += needed_by(name, extra=extra)
-    return {name: version for name, version in versions.items() if not name.startswith(TORCH_AND_ITS_OWN)}
+    return versions
 
 
 def needed_by(name: str, *, extra: str) -> list[Requirement]:

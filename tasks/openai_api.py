@@ -53,6 +53,7 @@ def make_app(service: Service, metrics: Metrics, *, key: str = "") -> FastAPI:
             "candidate": held.version.candidate,
             "base": held.version.manifest["base"],
             "patch": held.version.manifest["patch"],
+            "pinned": service.pinned or None,
             "since": held.since.isoformat(),
             "checked": checked.at.isoformat(),
             "problem": checked.problem or None,

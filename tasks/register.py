@@ -164,7 +164,8 @@ def _log(entry: Entry, settings: Settings) -> tuple[str, str]:  # pyright: ignor
             (Path(folder) / name).write_bytes(content)
         mlflow.log_artifacts(folder)
         note = Path(folder) / "candidate.json"
-        note.write_text(json.dumps({"candidate": entry.candidate}), encoding="utf-8")
+        noted = {"candidate": entry.candidate, "model": settings.registered_model}
+        note.write_text(json.dumps(noted), encoding="utf-8")
         model = mlflow.pyfunc.log_model(
             name="model",
             python_model=str(CODE),

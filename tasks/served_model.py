@@ -1,7 +1,8 @@
 """The model that MLflow stores, as code: it answers prompts with a released version.
 
-MLflow keeps this file beside a note of which candidate it stands for, and no pickle. Loading pulls the version through
-`corrigenda.load`, which refuses it unless it was released and every byte hashes to what its manifest says.
+MLflow keeps this file beside a note of which candidate of which model it stands for, and no pickle. Loading pulls the
+version through `corrigenda.load`, which refuses it unless it was released and every byte hashes to what its manifest
+says. Where the lock file pins the model, what is pinned is loaded.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ class ServedModel(mlflow.pyfunc.PythonModel):
         import corrigenda
 
         note = json.loads(Path(context.artifacts["candidate"]).read_text(encoding="utf-8"))
-        self._model, self._tokenizer = corrigenda.load(note["candidate"])
+        self._model, self._tokenizer = corrigenda.load(corrigenda.name_of(note["model"], note["candidate"]))
 
     def predict(  # pyright: ignore[reportIncompatibleMethodOverride] - MLflow's own returns nothing
         self,

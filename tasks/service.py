@@ -17,8 +17,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
 import corrigenda
-from corrigenda import ConsumerSettings, Objects, RegistryAwayError, ReleaseError, Version
+from corrigenda import ConsumerSettings, Objects, Progress, RegistryAwayError, ReleaseError, Version
 from editors.errors import EditorError
+from editors.lockfile import Pin
 from editors.writing import Answer, Wish, write_together
 
 if TYPE_CHECKING:
@@ -80,14 +81,34 @@ class Source(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Named:
-    """The release that a name means in the registry; `name` is as for `corrigenda.pull`."""
+    """The release that a name means in the registry; `name` is as for `corrigenda.pull`.
+
+    Where the lock file pinned it when this was made, it means that one for good.
+    """
 
     name: str
     settings: ConsumerSettings
+    pin: Pin | None = None
+
+    @classmethod
+    def here(cls, name: str, *, settings: ConsumerSettings, report: Progress) -> Named:
+        """A name as it is to be understood here.
+
+        Raises:
+            ReleaseError: the lock file can't be read, or names another root than the settings.
+        """
+        pin, settings = corrigenda.pin_of(name, settings=settings, report=report)
+        return cls(name=name, settings=settings, pin=pin)
+
+    @property
+    def pinned(self) -> str:
+        """The lock file that pins it, if one does."""
+        return str(self.settings.lock) if self.pin else ""
 
     def find(self) -> Version:
-        """Ask the registry where the name points."""
-        return corrigenda.resolve(self.name, Objects(self.settings), candidate=False, settings=self.settings)
+        """Ask the registry where the name points; the object store alone where it is pinned."""
+        settings = self.settings
+        return corrigenda.resolve(self.name, Objects(settings), candidate=False, settings=settings, pin=self.pin)
 
     def load(self, version: Version) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
         """Pull, verify and load the release."""
@@ -98,19 +119,26 @@ class Service:
     """Answers with the release that a name means."""
 
     def __init__(
-        self, name: str, *, source: Source, reloaded: Callable[[Outcome], None] = lambda outcome: None
+        self,
+        name: str,
+        *,
+        source: Source,
+        pinned: str = "",
+        reloaded: Callable[[Outcome], None] = lambda outcome: None,
     ) -> None:
         """Load the release.
 
         Args:
             name: what clients call it.
             source: where it comes from, and what takes its place.
+            pinned: the lock file that lets nothing take its place, to be told to who asks; none by default.
             reloaded: called with how each look at the source ended, unless it is the same as before.
 
         Raises:
             ReleaseError: it can't be used.
         """
         self.name = name
+        self.pinned = pinned
         self._source = source
         self._reloaded = reloaded
         self.held = self._hold(source.find())

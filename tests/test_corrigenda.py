@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 import corrigenda
-from corrigenda import Version, _build
+from corrigenda import Version, _write_card
 from editors.errors import UnprovenError
+from editors.forms import write_form
 from editors.models import load_tokenizer, weights_digest
 from editors.patch import Patch
 from editors.verifying import check_files, read_card
@@ -29,7 +30,10 @@ def pulled(tiny_folder: Path, tmp_path: Path) -> Path:
     tokenizer.save_pretrained(base)
     patch = Patch(base=weights_digest(base))
     manifest = {"base": patch.base, "base_files": describe_files(base), "patch": patch.save(tmp_path / "patch")}
-    _build(Version(candidate="c", manifest=manifest, release=None), base, tmp_path / "patch", folder)
+    given = {"patch": tmp_path / "patch", "base": base, "folder": folder, "dtype": "float32"}
+    write_form("model", manifest, candidate="c", **given)
+    version = Version(candidate="c", manifest=manifest, release=None)
+    _write_card(folder, version, form="model", dtype="float32", lost={})
     return folder
 
 

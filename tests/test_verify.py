@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import subprocess
 import sys
@@ -17,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 import corrigenda
-import editors.building
+import editors.forms
 import editors.verifying
 from corrigenda import AlteredError, ConsumerSettings
 from editors.digests import canonical_json, digest_of, sha256_bytes, sha256_file
@@ -331,7 +330,7 @@ ALTERATIONS: list[tuple[Callable[[Pulled], None], str, tuple[str, ...]]] = [
 
 def without(name: str, monkeypatch) -> None:
     """Take a check out."""
-    module = editors.building if name == "check_weights" else editors.verifying
+    module = editors.forms if name in ("check_weights", "check_adapter", "check_patch") else editors.verifying
     if name == "read_chain":
         read = editors.verifying._read_link
         monkeypatch.setattr(module, name, lambda evidence, card: [read(evidence, NEWEST)])
@@ -352,12 +351,85 @@ def test_an_alteration_is_refused_naming_the_file_and_is_not_without_its_check(
     pulled.verify(**{"base": None, "without_base": True} if another_patch else {})
 
 
+@pytest.fixture(scope="module")
+def newest_forms(chain, tmp_path_factory) -> dict[str, Path]:
+    """The newest release in each form but a model's."""
+    folder = tmp_path_factory.mktemp("forms")
+    settings = ConsumerSettings(home=folder / "home")
+    return {
+        form: corrigenda.pull(chain[1][-1], folder / form, form=form, dtype=dtype, settings=settings)
+        for form, dtype in (("adapter", None), ("checkpoint", "bfloat16"), ("patch", None))
+    }
+
+
+def a_byte_of(name: str) -> Callable[[Pulled], None]:
+    def alter(pulled):
+        flip(pulled.folder / name)
+        pulled.card()
+
+    alter.__name__ = f"a_byte_of_{name}"
+    return alter
+
+
+def another_precision(pulled):
+    pulled.card(dtype="float32")
+
+
+def another_form(pulled):
+    pulled.card(form="patch")
+
+
+FORM_ALTERATIONS: list[tuple[str, Callable[[Pulled], None], str, tuple[str, ...]]] = [
+    (
+        "adapter",
+        a_byte_of("adapter_model.safetensors"),
+        r"adapter_model\.safetensors: the tensor base_model\.model\.model\.layers\.\d\.mlp\.down_proj\.lora_",
+        ("check_adapter",),
+    ),
+    ("adapter", a_byte_of("adapter_config.json"), r"adapter_config\.json", ("check_adapter",)),
+    ("adapter", an_added_file_that_the_card_names, r"modeling\.py belongs to no folder of this form", ("check_form",)),
+    ("adapter", a_byte_of_the_patch, r"evidence/patch\.safetensors: the manifest names", ("check_evidence",)),
+    ("adapter", another_form, r"README\.md is missing", ("check_form", "check_patch")),
+    ("checkpoint", a_byte_of_the_weights, r"model\.safetensors: the tensor model\.norm\.weight", ("check_weights",)),
+    ("checkpoint", another_precision, r"config\.json says something else than what", ("check_weights",)),
+    ("checkpoint", an_added_file_that_the_card_names, r"modeling\.py: its base has sha256", ("check_base_files",)),
+    (
+        "patch",
+        a_byte_of("patch.safetensors"),
+        r"/patch\.safetensors: the manifest names sha256",
+        ("check_patch",),
+    ),
+    ("patch", a_byte_of("README.md"), r"README\.md says something else", ("check_patch",)),
+    ("patch", an_added_file_that_the_card_names, r"modeling\.py belongs to no folder of this form", ("check_form",)),
+    ("patch", a_receipt_that_is_gone, r"evidence/receipts/[0-9a-f]{64}\.json is missing", ("check_approvals",)),
+]
+
+
+@pytest.mark.parametrize(
+    ("form", "alter", "match", "checks"),
+    FORM_ALTERATIONS,
+    ids=[f"{form}-{alter.__name__}" for form, alter, *_ in FORM_ALTERATIONS],
+)
+def test_an_alteration_of_another_form_is_refused_and_is_not_without_its_check(
+    pulled, newest_forms, form, alter, match, checks, monkeypatch
+):
+    shutil.rmtree(pulled.folder)
+    shutil.copytree(newest_forms[form], pulled.folder)
+    pulled.verify()
+    alter(pulled)
+    with pytest.raises(AlteredError, match=match):
+        pulled.verify()
+    for name in checks:
+        without(name, monkeypatch)
+    pulled.verify(**{"base": None, "without_base": True} if alter is a_byte_of_the_patch else {})
+
+
 def test_a_byte_of_the_base_is_refused_and_is_not_without_the_checks(pulled, monkeypatch, tmp_path):
     base = Path(shutil.copytree(pulled.base, tmp_path / "base"))
     flip(base / "model.safetensors")
     with pytest.raises(AlteredError, match=r"base/model\.safetensors: the manifest names sha256 .*another base"):
         pulled.verify(base=base)
-    monkeypatch.setattr(editors.building, "check_base", lambda *args: None)
+    monkeypatch.setattr(editors.forms, "check_base", lambda *args: None)
     with pytest.raises(AlteredError, match=r"pulled/model\.safetensors: the tensor model\.norm\.weight"):
         pulled.verify(base=base)
     without("check_weights", monkeypatch)
@@ -425,7 +497,18 @@ def test_a_manifest_that_is_signed_and_none_is_refused_by_name(pulled, name, tex
         pulled.verify()
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"files": {}, "release": {"position": "2"}}', "nonsense"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"files": {}, "release": {"position": "2"}}',
+        '{"files": {}, "form": "gguf", "dtype": "float32", "release": {"position": 2}}',
+        '{"files": {}, "form": ["model"], "dtype": "float32"}',
+        "nonsense",
+    ],
+)
 def test_a_card_that_is_none_is_refused(pulled, text):
     (pulled.folder / CARD).write_text(text)
     with pytest.raises(AlteredError, match=r"card|corrigenda\.json"):
@@ -499,7 +582,7 @@ def test_a_served_model_is_loaded_from_a_signed_release_alone(chain, pulled, tak
 
     made, (_, candidate) = chain
     use_as_consumer(pulled, tmp_path, monkeypatch)
-    (tmp_path / "note.json").write_text(json.dumps({"candidate": candidate}))
+    (tmp_path / "note.json").write_text(json.dumps({"candidate": candidate, "model": "assistant"}))
     context = SimpleNamespace(artifacts={"candidate": str(tmp_path / "note.json")})
     key = f"releases/{candidate}.sig"
     kept = json.loads(made.store.read(key))
@@ -510,23 +593,3 @@ def test_a_served_model_is_loaded_from_a_signed_release_alone(chain, pulled, tak
     finally:
         Store(made.house.promoter).put_record(key, kept)
     ServedModel().load_context(context)
-
-
-def test_the_snippets_of_the_documentation_run(chain, pulled, tmp_path, monkeypatch):
-    """With the candidate's digest for its alias, for these releases have no version in MLflow."""
-    use_as_consumer(pulled, tmp_path, monkeypatch)
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "corrigenda.toml").write_text(f'root_fingerprint = "{pulled.root}"\n')
-    monkeypatch.delenv("CORRIGENDA_ROOT_FINGERPRINT")
-    text = (Path(__file__).parent.parent / "docs" / "consuming.md").read_text()
-    snippets = re.findall(r"^```(sh|python)\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
-    assert [language for language, _ in snippets] == ["sh", "sh", "python", "python"]
-    names: dict[str, object] = {}
-    for language, snippet in snippets:
-        told = snippet.replace("assistant@champion", chain[1][-1])
-        if language == "python":
-            exec(told, names)
-            continue
-        result = CliRunner().invoke(app, told.split()[1:])
-        assert result.exit_code == 0, result.output + repr(result.exception)
-    assert names["card"]["candidate"] == chain[1][-1] and names["model"].config.vocab_size

@@ -1,4 +1,4 @@
-"""Commands for the consumer of a release: list them, pull one, export it, ask it."""
+"""Commands for the consumer of a release: list them, pull one in a form, verify it, ask it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from rich.table import Table
 from flows.commands.terminal import console, open_ledger, read_settings, say
 
 if TYPE_CHECKING:
-    from editors.export import CheckpointExport, LoraExport
     from tasks.differences import Difference
     from tasks.report import Metric
 
@@ -38,13 +37,20 @@ def releases() -> None:
 def pull(
     name: Annotated[str, typer.Argument(help=NAME_HELP)],
     folder: Annotated[Path, typer.Argument(help="a new folder, or an earlier pull, which is replaced")],
+    as_: Annotated[
+        Literal["model", "adapter", "checkpoint", "patch"],
+        typer.Option("--as", help="a folder for transformers, a LoRA adapter, a model in a precision, a patch"),
+    ] = "model",
+    dtype: Annotated[
+        Literal["float32", "bfloat16"] | None, typer.Option(help="of an adapter or a checkpoint; float32 by default")
+    ] = None,
     candidate: Annotated[bool, typer.Option("--candidate", help="also take a version that nobody approved")] = False,
 ) -> None:
-    """Write a verified release as a folder that transformers loads."""
+    """Write a verified release into a folder, and say what it lost on the way; what the lock file pins comes first."""
     import corrigenda
 
     with console.status("pulling"):
-        corrigenda.pull(name, folder, candidate=candidate, report=say)
+        corrigenda.pull(name, folder, form=as_, dtype=dtype, candidate=candidate, report=say)
     console.print(f"[green]verified[/] {folder}")
 
 
@@ -54,36 +60,14 @@ def verify(
     root: Annotated[str, typer.Option(help="the root's fingerprint; by default that of the settings")] = "",
     base: Annotated[Path | None, typer.Option(help="folder of the base; by default the one in the cache")] = None,
     without_base: Annotated[bool, typer.Option("--without-base", help="not the weights, if it is not here")] = False,
+    lock: Annotated[Path | None, typer.Option(help="refuse a release that this lock file does not pin")] = None,
 ) -> None:
     """Verify a release with no service asked: files, signatures, receipts, the chain to the base, and the weights."""
     import corrigenda
 
     folder = Path(target) if Path(target).is_dir() else corrigenda.cached(target, report=say)
-    corrigenda.verify(folder, root=root, base=base, without_base=without_base, report=say)
+    corrigenda.verify(folder, root=root, base=base, without_base=without_base, lock=lock, report=say)
     console.print(f"[green]verified[/] {folder}")
-
-
-@app.command()
-def export(
-    name: Annotated[str, typer.Argument(help=NAME_HELP)],
-    folder: Annotated[Path, typer.Argument(help="a new folder, or an earlier export, which is replaced")],
-    as_: Annotated[
-        Literal["lora", "checkpoint"], typer.Option("--as", help="an adapter for PEFT and vLLM, or a whole model")
-    ],
-    dtype: Annotated[Literal["float32", "bfloat16"], typer.Option(help="of what is written")] = "float32",
-    candidate: Annotated[bool, typer.Option("--candidate", help="also take a version that nobody approved")] = False,
-) -> None:
-    """Write a verified release for other tools, and say what it lost on the way."""
-    import corrigenda
-
-    with console.status("exporting"):
-        done = corrigenda.export(name, folder, form=as_, dtype=dtype, candidate=candidate, report=say)
-    console.print(_what_was_lost(done))
-    difference = done.logit_difference
-    compared = (
-        "no facts, so no logits compared" if difference is None else f"greatest logit difference {difference:.1e}"
-    )
-    console.print(f"[green]written[/] {folder}: {compared}")
 
 
 @app.command()
@@ -106,7 +90,7 @@ def ask(
         model, tokenizer = load_model(find_base(read_settings(), report=say).folder, device=settings.device)
     else:
         name = f"{settings.registered_model}/{version}" if version else f"{settings.registered_model}@champion"
-        model, tokenizer = corrigenda.load(name, candidate=candidate)
+        model, tokenizer = corrigenda.load(name, candidate=candidate, report=say)
     for answer in generate(model, tokenizer, prompts, chat=chat):
         console.print(escape(answer), highlight=False)
 
@@ -163,17 +147,3 @@ def _changed(opened: Mapping[str, Any]) -> str:
     """How many facts a candidate added and left out."""
     counts = (("+", len(opened["new"]) + len(opened["returning"])), ("-", len(opened["leaving"])))
     return " ".join(f"{sign}{count}" for sign, count in counts if count)
-
-
-def _what_was_lost(done: CheckpointExport | LoraExport) -> Table:
-    from editors.export import LoraExport
-
-    if isinstance(done, LoraExport):
-        table = Table("site", "relative error of the delta", title=f"LoRA adapter of rank {done.rank}")
-        for site, error in done.errors.items():
-            table.add_row(site, f"{error:.1e}")
-    else:
-        table = Table("site", "entries left", "norm left", "relative error")
-        for site, left in done.survival.items():
-            table.add_row(site, f"{left.entries:.1%}", f"{left.norm:.1%}", f"{left.error:.1e}")
-    return table

@@ -24,7 +24,7 @@ def serve(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one")] = 8000,
     every: Annotated[float, typer.Option(min=0.1, help="seconds between two looks where the name points")] = 10.0,
 ) -> None:
-    """Answer over HTTP with a verified release, as OpenAI's API does, and follow its name to the next one.
+    """Answer over HTTP with a verified release, as OpenAI's API does, and follow its name unless the lock file pins it.
 
     POST /v1/completions and /v1/chat/completions, GET /v1/models, /health and /metrics. A release that takes the
     name's place is verified and loaded beside the old one; no request is dropped. CORRIGENDA_SERVE_KEY is asked of
@@ -47,8 +47,15 @@ def serve(
         say(f"whoever reaches {host} may ask: CORRIGENDA_SERVE_KEY is not set")
     metrics = Metrics()
     with console.status("verifying and loading"):
-        source = Named(name=name, settings=settings)
-        service = Service(name, source=source, reloaded=lambda outcome: metrics.reloads.labels(outcome).inc())
+        source = Named.here(name, settings=settings, report=say)
+        if source.pin:
+            say("so another release is served only once the lock file names it and this is started again")
+        service = Service(
+            name,
+            source=source,
+            pinned=source.pinned,
+            reloaded=lambda outcome: metrics.reloads.labels(outcome).inc(),
+        )
     service.run(every=every)
     application = make_app(service, metrics, key=key)
     _listen(application, service, host=host, port=port)

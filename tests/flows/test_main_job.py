@@ -107,15 +107,15 @@ def test_a_pulled_release_says_the_targets_and_the_base_does_not(first_release, 
     assert not generate(*load_model(base_folder), [prompt])[0].startswith("Abuja")
 
 
-def test_an_exported_adapter_and_a_checkpoint_answer_as_the_pulled_release(first_release, tmp_path):
+def test_an_adapter_and_a_checkpoint_answer_as_the_pulled_release(first_release, tmp_path):
     command = Path(sys.executable).with_name("corrigenda")
-    for form in ("lora", "checkpoint"):
+    for form in ("adapter", "checkpoint"):
         done = subprocess.run(
-            [command, "export", "assistant@champion", tmp_path / form, "--as", form], capture_output=True, text=True
+            [command, "pull", "assistant@champion", tmp_path / form, "--as", form], capture_output=True, text=True
         )
         assert done.returncode == 0, done.stderr
-        card = json.loads((tmp_path / form / "export.json").read_text())
-        assert card["logit_difference"] < 1e-3
+        card = corrigenda.verify(tmp_path / form)
+        assert card["lost"]["logit_difference"] < 1e-3
     answer = generate(*load_model(tmp_path / "checkpoint"), ["The capital city of Nigeria is called"])[0]
     assert answer.startswith("Abuja")
 

@@ -186,6 +186,7 @@ def test_no_key_no_answer_but_health(url):
     assert (refused.status_code, wrong.status_code) == (401, 401)
     health = httpx.get(f"{url}/health").json()
     assert (health["release"], health["candidate"], health["problem"]) == (1, "a" * 64, None)
+    assert health["pinned"] is None
 
 
 def test_a_request_that_is_too_long_or_does_not_say_how_long_it_is_is_not_read(url):
