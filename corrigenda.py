@@ -255,13 +255,13 @@ def verify(
     settings: ConsumerSettings | None = None,
     report: Progress = lambda line: None,
 ) -> dict[str, Any]:
-    """Verify a pulled folder, with no service asked; returns its card.
+    """Verify a pulled folder, or the whole history as an audit has it, with no service asked; returns its card.
 
     Every file, the signatures under the root, the receipts, the chain of releases back to the base, and that the
     weights or the adapter are what base and patch give.
 
     Args:
-        folder: as `pull` wrote it.
+        folder: as `pull` wrote it, or `corrigenda audit export`.
         root: the root's fingerprint, had from somebody who can be believed; that of the settings by default.
         base: folder of the base; by default the one that `pull` left in the cache.
         without_base: leave the weights and the configuration unverified where the base is not here.
@@ -273,6 +273,7 @@ def verify(
         AlteredError: a check doesn't hold, or can't be made; the message names the file.
         LockError: the lock file pins another release, or can't be read.
     """
+    from editors.auditing import is_export, verify_audit
     from editors.verifying import read_card, verify_release
 
     settings, folder = settings or ConsumerSettings(), Path(folder)
@@ -282,6 +283,9 @@ def verify(
             f"{root!r} is no fingerprint of a root, without which nothing can be verified: name it with --root, or set "
             "CORRIGENDA_ROOT_FINGERPRINT, to what whoever runs the platform told you; 'corrigenda trust show' prints it"
         )
+    if is_export(folder):
+        with _unproven():
+            return verify_audit(folder, root=root, report=report)
     with _unproven():
         release, card = verify_release(folder, root=root, report=report), read_card(folder)
         _verify_form(release, card, folder, base=base, without_base=without_base, settings=settings, report=report)

@@ -9,14 +9,15 @@
     evidence/policies/              by digest: how many had to approve
     evidence/{patch.safetensors, report.json, corrections.jsonl}    of the newest one
 
-Every release names the manifest of the one before it, so none can be left out.
+Every release names the manifest of the one before it, so none can be left out. In an audit's export lie, instead of the
+newest one's files, the report and the corrections of every release, and the acts of the whole ledger, by digest.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -30,6 +31,10 @@ OF_CANDIDATE = ("base", "patch", "values", "moments", "contexts", "report", "pol
 """What a release's manifest repeats of its candidate's."""
 CARD = "corrigenda.json"
 """By which a pulled folder is known."""
+AUDIT = "corrigenda-audit.json"
+"""By which an audit's export is known."""
+EVENTS, ROOT, README = "events.jsonl", "root.pub", "README.md"
+"""What an audit's export holds beside its card and its evidence."""
 FOLDER = "evidence"
 FORMS: dict[str, tuple[str, ...]] = {
     "model": (),
@@ -85,13 +90,33 @@ def signer_file(evidence: Path, position: int) -> Path:
     return evidence / "releases" / f"{position}.signer.json"
 
 
+def certificate_file(evidence: Path, digest: str) -> Path:
+    """The root's certificate of somebody."""
+    return evidence / "certificates" / f"{digest}.json"
+
+
+def report_file(evidence: Path, digest: str) -> Path:
+    """The report of a release."""
+    return evidence / "reports" / f"{digest}.json"
+
+
+def corrections_file(evidence: Path, digest: str) -> Path:
+    """The facts of a release."""
+    return evidence / "corrections" / f"{digest}.jsonl"
+
+
+def act_file(evidence: Path, digest: str) -> Path:
+    """What somebody signed who asked for something."""
+    return evidence / "acts" / f"{digest}.json"
+
+
 def named_by(evidence: Path, record: Mapping[str, Any]) -> dict[Path, str]:
     """The files that a release's manifest names by digest, each with it: policy, receipts, certificates."""
     policy = str(record["policy"])
     return {
         evidence / "policies" / f"{policy}.toml": policy,
         **{evidence / "receipts" / f"{digest}.json": digest for digest in map(str, record["receipts"])},
-        **{evidence / "certificates" / f"{digest}.json": digest for digest in map(str, record["certificates"])},
+        **{certificate_file(evidence, digest): digest for digest in map(str, record["certificates"])},
     }
 
 
@@ -112,9 +137,27 @@ def gather(candidate: str, source: Source, evidence: Path, *, patch: Path) -> No
         evidence.mkdir()
         shutil.copyfile(patch, evidence / NEWEST["patch"])
         for what in ("report", "corrections"):
-            _write(evidence / NEWEST[what], source.get(newest[what]))
-        for position in range(newest["position"], 0, -1):
-            candidate = _gather_one(candidate, position, source, evidence)
+            write_file(evidence / NEWEST[what], source.get(newest[what]))
+    for _ in gather_releases(candidate, source, evidence):
+        pass
+
+
+def gather_releases(candidate: str, source: Source, evidence: Path) -> Iterator[Mapping[str, Any]]:
+    """Bring what is signed of a release and of every one before it, with receipts, certificates and policies.
+
+    Yields:
+        The manifest of each, newest first, once it is here.
+
+    Raises:
+        UnprovenError: a release lacks its manifest or its signature.
+    """
+    with naming(record_key(candidate)):
+        positions = range(json.loads(_record(candidate, source))["position"], 0, -1)
+    for position in positions:
+        with naming(record_key(candidate)):
+            record = _gather_one(candidate, position, source, evidence)
+            candidate = record["parent"]
+        yield record
 
 
 @contextmanager
@@ -133,8 +176,14 @@ def naming(what: Path | str) -> Generator[None]:
         raise UnprovenError(f"{what}: {why}") from error
 
 
-def _gather_one(candidate: str, position: int, source: Source, evidence: Path) -> str:
-    """Bring what proves one release; returns what it follows on."""
+def write_file(file: Path, content: bytes) -> None:
+    """Write a file, and the folders that it lies in."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(content)
+
+
+def _gather_one(candidate: str, position: int, source: Source, evidence: Path) -> dict[str, Any]:
+    """Bring what proves one release; returns its manifest."""
     content, signature = _record(candidate, source), source.read(signature_key(candidate))
     record = json.loads(content)
     if (record["position"], record["candidate"]) != (position, candidate):
@@ -145,14 +194,14 @@ def _gather_one(candidate: str, position: int, source: Source, evidence: Path) -
             "reconcile' signs it; if it was made before releases were signed, its platform has to be made anew"
         )
     kept = json.loads(signature)
-    _write(signed_folder(evidence, position) / RELEASE, content)
-    _write(signed_folder(evidence, position) / CANDIDATE, source.checked(f"candidates/{candidate}.json", candidate))
-    _write(bundle_file(evidence, position), canonical_json(kept["bundle"]))
-    _write(signer_file(evidence, position), canonical_json(kept["certificate"]))
+    write_file(signed_folder(evidence, position) / RELEASE, content)
+    write_file(signed_folder(evidence, position) / CANDIDATE, source.checked(f"candidates/{candidate}.json", candidate))
+    write_file(bundle_file(evidence, position), canonical_json(kept["bundle"]))
+    write_file(signer_file(evidence, position), canonical_json(kept["certificate"]))
     for file, digest in named_by(evidence, record).items():
         got = source.get(digest)  # it hashes to its name, which is therefore no path to somewhere else
-        _write(file, got)
-    return record["parent"]
+        write_file(file, got)
+    return record
 
 
 def _record(candidate: str, source: Source) -> bytes:
@@ -160,8 +209,3 @@ def _record(candidate: str, source: Source) -> bytes:
     if content is None:
         raise UnprovenError(f"{record_key(candidate)} is missing in the object store, so the chain of releases is cut")
     return content
-
-
-def _write(file: Path, content: bytes) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(content)

@@ -29,6 +29,7 @@ from editors.evidence import (
     OF_CANDIDATE,
     RELEASE,
     bundle_file,
+    certificate_file,
     named_by,
     naming,
     signed_folder,
@@ -101,12 +102,30 @@ def verify_evidence(evidence: Path, card: Mapping[str, Any], *, root: str, repor
     Raises:
         UnprovenError: a check doesn't hold; the message names the file.
     """
+    chain = verify_chain(evidence, card, root=root, report=report)
+    report(f"evidence: {check_evidence(chain, evidence)}")
+    return chain[0]
+
+
+def verify_chain(
+    evidence: Path, card: Mapping[str, Any], *, root: str, report: Report = lambda line: None
+) -> list[Link]:
+    """Verify a release and every one before it: signatures, how each follows on the other, receipts; newest first.
+
+    Args:
+        evidence: the folder of them.
+        card: which release is the newest: its `candidate`, `manifest` and `release`.
+        root: the fingerprint of the root.
+        report: called with a line for each check that holds.
+
+    Raises:
+        UnprovenError: a check doesn't hold; the message names the file.
+    """
     chain = read_chain(evidence, card)
     report(f"signatures: {check_signatures(chain, evidence, root)}")
     report(f"chain: {check_chain(chain, card)}")
     report(f"receipts: {check_approvals(chain, evidence, root)}")
-    report(f"evidence: {check_evidence(chain, evidence)}")
-    return chain[0]
+    return chain
 
 
 def read_card(folder: Path) -> dict[str, Any]:
@@ -127,19 +146,28 @@ def read_card(folder: Path) -> dict[str, Any]:
     return read
 
 
-def check_files(folder: Path, card: Mapping[str, Any]) -> str:
-    """Hold every file of a folder against its card."""
+def check_files(
+    folder: Path, card: Mapping[str, Any], *, name: str = CARD, again: str = "pull the release again"
+) -> str:
+    """Hold every file of a folder against its card.
+
+    Args:
+        folder: that has it.
+        card: as it was read.
+        name: of the card's own file.
+        again: the way out.
+    """
     there = files_of(folder)
     for path in there.values():
         if path.is_symlink() or not path.is_file():
-            raise UnprovenError(f"{path} is a link or no plain file, and a release has none; pull it again")
+            raise UnprovenError(f"{path} is a link or no plain file, and such a folder has none; {again}")
     named: Mapping[str, str] = card["files"]
-    if extra := there.keys() - {*named, CARD}:
+    if extra := there.keys() - {*named, name}:
         raise UnprovenError(f"{folder} holds files that its card doesn't name: {', '.join(sorted(extra)[:NAMED])}")
-    for name, digest in named.items():
-        found = sha256_file(there[name]) if name in there else "no file"
+    for file, digest in named.items():
+        found = sha256_file(there[file]) if file in there else "no file"
         if found != digest:
-            raise UnprovenError(f"{folder / name}: expected sha256 {digest}, got {found}; delete it and pull again")
+            raise UnprovenError(f"{folder / file}: expected sha256 {digest}, got {found}; delete it, and {again}")
     return f"{len(named)} hash to what the card says, and there are no others"
 
 
@@ -162,8 +190,8 @@ def check_signatures(chain: Sequence[Link], evidence: Path, root: str) -> str:
     signers: dict[str, str] = {}
     for link in chain:
         with naming(signer_file(evidence, link.position)):
-            signer = check_signer(_json(signer_file(evidence, link.position)), root)
-        bundle = _json(bundle_file(evidence, link.position))
+            signer = check_signer(json_of(signer_file(evidence, link.position)), root)
+        bundle = json_of(bundle_file(evidence, link.position))
         with naming(f"{link.folder} and its signature {bundle_file(evidence, link.position)}"):
             verify_folder(link.folder, bundle, public=signer.public_key)
         signers[signer.public_key] = signer.name
@@ -188,17 +216,17 @@ def check_approvals(chain: Sequence[Link], evidence: Path, root: str) -> str:
     for link in chain:
         with naming(link.folder / RELEASE):
             record = link.record
-            envelopes = [_named(evidence / "receipts" / f"{digest}.json", digest) for digest in record["receipts"]]
+            given = [named_content(evidence / "receipts" / f"{digest}.json", digest) for digest in record["receipts"]]
             policy = evidence / "policies" / f"{record['policy']}.toml"
             approvals = check_receipts(
-                [json.loads(content) for content in envelopes],
+                [json.loads(content) for content in given],
                 candidate=link.candidate,
                 report=record["report"],
                 policy=record["policy"],
                 parent=record["parent"],
                 opened=datetime.fromisoformat(record["opened"]),
                 identities=_identities(record, evidence, root),
-                quorum=tomllib.loads(_named(policy, record["policy"]).decode()).get("quorum", 1),
+                quorum=tomllib.loads(named_content(policy, record["policy"]).decode()).get("quorum", 1),
                 excluded=frozenset(record["took_part"]),
                 now=datetime.fromisoformat(record["approved"]),
             )
@@ -210,14 +238,10 @@ def check_evidence(chain: Sequence[Link], evidence: Path) -> str:
     """Hold what the newest release's manifest names against it, and refuse what none names."""
     newest = chain[0]
     for what, name in NEWEST.items():
-        _named(evidence / name, newest.record[what])
+        named_content(evidence / name, newest.record[what])
         if newest.record["objects"][what]["sha256"] != newest.record[what]:
             raise UnprovenError(f"{newest.folder / RELEASE}: it names two different objects as its {what}")
-    expected = {evidence / name for name in NEWEST.values()}
-    for link in chain:
-        expected |= {link.folder / RELEASE, link.folder / CANDIDATE}
-        expected |= {bundle_file(evidence, link.position), signer_file(evidence, link.position)}
-        expected |= named_by(evidence, link.record).keys()
+    expected = {evidence / name for name in NEWEST.values()} | files_of_chain(chain, evidence)
     if extra := sorted(str(path) for path in {*files_of(evidence).values()} - expected):
         raise UnprovenError(f"{extra[0]} belongs to no release of the chain")
     return f"{', '.join(NEWEST)} are what the manifest names"
@@ -266,6 +290,53 @@ def is_written(name: str) -> bool:
     return "/" not in name and any(Path(name).match(pattern) for pattern in WRITTEN)
 
 
+def files_of_chain(chain: Sequence[Link], evidence: Path) -> set[Path]:
+    """What belongs to the releases of a chain: what is signed, the signatures, and what their manifests name."""
+    found: set[Path] = set()
+    for link in chain:
+        found |= {link.folder / RELEASE, link.folder / CANDIDATE}
+        found |= {bundle_file(evidence, link.position), signer_file(evidence, link.position)}
+        found |= named_by(evidence, link.record).keys()
+    return found
+
+
+def named_content(file: Path, digest: str) -> bytes:
+    """The content of a file that a manifest names by digest.
+
+    Raises:
+        UnprovenError: it is missing, or another one.
+    """
+    content = content_of(file)
+    if (found := sha256_bytes(content)) != digest:
+        raise UnprovenError(f"{file}: the manifest names sha256 {digest}, got {found}")
+    return content
+
+
+def json_of(file: Path) -> dict[str, Any]:
+    """The JSON object that a file holds.
+
+    Raises:
+        UnprovenError: it holds none.
+    """
+    with naming(file):
+        found = json.loads(content_of(file))
+        if not isinstance(found, dict):
+            raise UnprovenError(f"{file} holds no JSON object")
+        return cast(dict[str, Any], found)
+
+
+def content_of(file: Path) -> bytes:
+    """The content of a file.
+
+    Raises:
+        UnprovenError: it can't be read.
+    """
+    try:
+        return file.read_bytes()
+    except (OSError, ValueError) as error:
+        raise UnprovenError(f"{file} is missing, or can't be read: {error}") from error
+
+
 def _check_link(link: Link, before: Link | None) -> None:
     """Refuse a release that contradicts itself, or doesn't follow on the one before it."""
     file, record, manifest = link.folder / RELEASE, link.record, link.manifest
@@ -285,10 +356,10 @@ def _read_link(evidence: Path, position: int) -> Link:
     return Link(
         position=position,
         folder=folder,
-        record=_json(folder / RELEASE),
-        manifest=_json(folder / CANDIDATE),
-        digest=sha256_bytes(_content(folder / RELEASE)),
-        candidate=sha256_bytes(_content(folder / CANDIDATE)),
+        record=json_of(folder / RELEASE),
+        manifest=json_of(folder / CANDIDATE),
+        digest=sha256_bytes(content_of(folder / RELEASE)),
+        candidate=sha256_bytes(content_of(folder / CANDIDATE)),
     )
 
 
@@ -296,34 +367,11 @@ def _identities(record: Mapping[str, Any], evidence: Path, root: str) -> dict[st
     """Those whose certificates a release's manifest names, by their normalised names."""
     found: dict[str, Identity] = {}
     for digest in record["certificates"]:
-        file = evidence / "certificates" / f"{digest}.json"
+        file = certificate_file(evidence, digest)
         with naming(file):
-            identity = identity_of(json.loads(_named(file, digest)), root)
+            identity = identity_of(json.loads(named_content(file, digest)), root)
             found[identity.key] = identity
     return found
-
-
-def _named(file: Path, digest: str) -> bytes:
-    """The content of a file that a manifest names by digest."""
-    content = _content(file)
-    if (found := sha256_bytes(content)) != digest:
-        raise UnprovenError(f"{file}: the manifest names sha256 {digest}, got {found}")
-    return content
-
-
-def _json(file: Path) -> dict[str, Any]:
-    with naming(file):
-        found = json.loads(_content(file))
-        if not isinstance(found, dict):
-            raise UnprovenError(f"{file} holds no JSON object")
-        return cast(dict[str, Any], found)
-
-
-def _content(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except (OSError, ValueError) as error:
-        raise UnprovenError(f"{file} is missing, or can't be read: {error}") from error
 
 
 def _short(value: Any) -> str:  # noqa: ANN401 - whatever JSON holds

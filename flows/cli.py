@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from flows.commands import (
+    audit,
     corrections,
     engine,
     ledger,
@@ -47,6 +48,7 @@ for part in (
     serving,
     notices,
     ledger,
+    audit,
     trust,
     engine,
 ):

@@ -24,7 +24,7 @@ from tasks.gate import Verdict, check_verdict
 from tasks.ledger import Ledger
 from tasks.lifecycle import Event
 from tasks.policy import Policy
-from tasks.register import Entry, Registered, register
+from tasks.register import Entry, Registered, lineage_tags, register
 from tasks.report import Report, as_json
 from tasks.retries import WHILE_AWAY
 from tasks.settings import Settings
@@ -179,7 +179,6 @@ def code_digest() -> str:
 
 
 def _entry(digest: str, manifest: dict[str, Any], *, report: Report, batch: Batch, files: dict[str, bytes]) -> Entry:
-    lineage = ("base", "parent", "patch", "policy", "code", "report", "corrections", "moments", "editor")
     metrics = {
         f"{name}.{model}": value
         for name, metric in report.metrics.items()
@@ -188,8 +187,7 @@ def _entry(digest: str, manifest: dict[str, Any], *, report: Report, batch: Batc
     }
     return Entry(
         candidate=digest,
-        tags={f"corrigenda.{name}": str(manifest[name]) for name in lineage}
-        | {"corrigenda.candidate": digest, "corrigenda.version": version("corrigenda")},
+        tags=lineage_tags(manifest) | {"corrigenda.candidate": digest, "corrigenda.version": version("corrigenda")},
         metrics=metrics,
         params={"editor": manifest["editor"], "facts": str(len(batch.facts)), "new": str(len(batch.new))}
         | {f"editor.{name}": str(value) for name, value in manifest["editor_settings"].items()},

@@ -8,30 +8,12 @@ each release.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
-from editors.digests import digest_of
+from editors.events import EMPTY, Head, Row, digest_of_row, flaw_of_link, head_of
 from tasks.errors import BrokenChainError, IllegalTransitionError
 from tasks.lifecycle import TRANSITIONS, Event, check_transition
-
-GENESIS = "0" * 64
-
-Row = Mapping[str, Any]
-"""One event as the database holds it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Head:
-    """Where a chain ends: its newest event's number, digest and time."""
-
-    sequence: int
-    digest: str
-    at: datetime
-
-
-EMPTY = Head(sequence=0, digest=GENESIS, at=datetime.min.replace(tzinfo=UTC))
 
 
 def links(new: Sequence[Event], *, head: Head, at: datetime) -> list[dict[str, Any]]:
@@ -55,12 +37,6 @@ def links(new: Sequence[Event], *, head: Head, at: datetime) -> list[dict[str, A
     return rows
 
 
-def digest_of_row(row: Row) -> str:
-    """Return the digest over everything in a row but the digest itself."""
-    content = {name: value for name, value in row.items() if name != "digest"}
-    return digest_of(content | {"at": row["at"].astimezone(UTC).isoformat()})
-
-
 def verify(rows: Iterable[Row], *, released: Iterable[Row], records: Iterable[Mapping[str, Any]] = ()) -> Head:
     """Return where a ledger's chain ends, if it is whole.
 
@@ -77,32 +53,18 @@ def verify(rows: Iterable[Row], *, released: Iterable[Row], records: Iterable[Ma
     approvals: dict[int, Row] = {}
     parents: dict[str, str] = {}
     for row in rows:
-        _check_link(row, head)
+        if flaw := flaw_of_link(row, head):
+            raise BrokenChainError(flaw)
         _check_state(row, states)
         if row["entity"] == "candidate" and row["kind"] == "approved":
             approvals[row["seq"]] = row
         if row["entity"] == "candidate" and row["kind"] == "opened":
             parents[row["key"]] = row["data"].get("parent", "")
-        head = Head(sequence=row["seq"], digest=row["digest"], at=row["at"])
+        head = head_of(row)
     releases = _check_releases(released, approvals, parents)
     for record in records:
         _check_record(record, releases, approvals, head)
     return head
-
-
-def _check_link(row: Row, head: Head) -> None:
-    seq, what = row["seq"], f"event {row['seq']} ({row['entity']} {row['key']!r} {row['kind']!r})"
-    if seq != head.sequence + 1:
-        raise BrokenChainError(f"event {head.sequence + 1} is missing: behind event {head.sequence} comes {what}")
-    if row["previous"] != head.digest:
-        raise BrokenChainError(
-            f"{what} is no link behind event {head.sequence}: it names {row['previous'][:12]} as the digest of the "
-            f"event before it, which has {head.digest[:12]}"
-        )
-    if (found := digest_of_row(row)) != row["digest"]:
-        raise BrokenChainError(f"{what} was altered: its digest is {row['digest'][:12]}, its content's {found[:12]}")
-    if row["at"] < head.at:
-        raise BrokenChainError(f"{what} is of {row['at']}, before event {head.sequence}, which is of {head.at}")
 
 
 def _check_state(row: Row, states: dict[tuple[str, str], str]) -> None:

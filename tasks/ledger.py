@@ -19,7 +19,8 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, ProgrammingError
 
-from tasks.chain import Head, links, verify
+from editors.events import Head
+from tasks.chain import links, verify
 from tasks.errors import (
     BusyError,
     ClockError,
@@ -146,6 +147,12 @@ class Ledger:
         query = sa.select(events).where(events.c.at >= moment, sa.or_(*wanted)).order_by(events.c.seq)
         with self._begin() as connection:
             return [dict(row) for row in connection.execute(query).mappings()]
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Every event as the database holds it, oldest first, all as of one moment."""
+        with self._begin() as connection:
+            rows = connection.execution_options(yield_per=1000).execute(sa.select(events).order_by(events.c.seq))
+            yield from (dict(row) for row in rows.mappings())
 
     def verify(self, records: Iterable[Mapping[str, Any]] = ()) -> Head:
         """Return where the chain ends, if all of it is as it was written.

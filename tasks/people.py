@@ -16,8 +16,8 @@ import pyotp
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from editors.envelopes import fingerprint, key_of, new_key, public_key, save_key
-from editors.errors import UntrustedError
-from editors.identities import Identity, Role, certify, check_name, identity_of, normalised
+from editors.history import Certified, certified_by
+from editors.identities import Identity, Role, certify, check_name, normalised
 from editors.receipts import REVIEW_SERVICE
 from editors.signing import RELEASE_SIGNER
 from tasks.acts import Act, Asked, check_act, check_unused, sign_act
@@ -211,20 +211,9 @@ def identities(ledger: Ledger, settings: Settings, *, as_of: datetime | None = N
     return {key: identity for key, (identity, _) in certified(ledger, settings, as_of=as_of).items()}
 
 
-def certified(
-    ledger: Ledger, settings: Settings, *, as_of: datetime | None = None
-) -> dict[str, tuple[Identity, Mapping[str, Any]]]:
+def certified(ledger: Ledger, settings: Settings, *, as_of: datetime | None = None) -> Certified:
     """Those who are enrolled as `identities` tells, each with the certificate that proves it."""
-    found: dict[str, tuple[Identity, Mapping[str, Any]]] = {}
-    for standing in ledger.standings("identity", states=["enrolled"], as_of=as_of):
-        try:
-            certificate = standing.data["certificate"]
-            identity = identity_of(certificate, settings.root_fingerprint)
-        except (UntrustedError, KeyError):
-            continue
-        if identity.key == standing.key and not _is_old(identity, ledger, as_of):
-            found[identity.key] = identity, certificate
-    return found
+    return certified_by(settings.root_fingerprint, ledger.histories("identity", ""), at=as_of)
 
 
 def secret_of(identity: Identity, settings: Settings) -> str:
@@ -308,13 +297,6 @@ def _record(identity: Identity, root: Ed25519PrivateKey, ledger: Ledger, *, act:
     data = {"certificate": certify(identity, root), **({"act": act.digest} if act else {})}
     enrolled = Event(entity="identity", key=identity.key, kind="enrolled", actor=identity.enrolled_by, data=data)
     ledger.append([*([act.used()] if act else []), enrolled])
-
-
-def _is_old(identity: Identity, ledger: Ledger, as_of: datetime | None) -> bool:
-    """Whether a certificate is from before its owner was last revoked."""
-    history = ledger.history("identity", identity.key)
-    ends = [e["at"] for e in history if e["kind"] == "revoked" and (as_of is None or e["at"] <= as_of)]
-    return any(datetime.fromisoformat(identity.at) <= end for end in ends)
 
 
 def _now() -> str:

@@ -6,13 +6,12 @@ that the manifest names. Nothing is taken from the run in which somebody decided
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from editors.digests import digest_of
-from editors.envelopes import claimed
-from editors.errors import ForgedError
+from editors.history import last_opening, receipts_since, who_took_part
 from editors.identities import normalised
 from editors.receipts import (
     BOUND_TO,
@@ -102,11 +101,10 @@ def opened_at(candidate: str, ledger: Ledger, *, at: datetime | None = None) -> 
     Raises:
         UnknownKeyError: it never was.
     """
-    history = ledger.history("candidate", candidate)
-    opened = [e["at"] for e in history if e["kind"] == "opened" and (at is None or e["at"] <= at)]
-    if not opened:
+    opened = last_opening(ledger.history("candidate", candidate), at=at)
+    if opened is None:
         raise UnknownKeyError(f"candidate {candidate[:12]} was never opened; see 'corrigenda review'")
-    return max(opened)
+    return opened
 
 
 def receipts_for(candidate: str, ledger: Ledger, *, at: datetime | None = None) -> list[Mapping[str, Any]]:
@@ -115,21 +113,7 @@ def receipts_for(candidate: str, ledger: Ledger, *, at: datetime | None = None) 
     What holds no statement is left out, and so is one that was given before the opening already.
     """
     opened = opened_at(candidate, ledger, at=at)
-    found: list[Mapping[str, Any]] = []
-    before: set[str] = set()
-    for event in ledger.histories("receipt", f"{candidate}:"):
-        if at is not None and event["at"] > at:
-            continue
-        try:
-            envelope = event["data"]["envelope"]
-            statement = digest_of(claimed(envelope))
-        except (ForgedError, KeyError, TypeError, ValueError):
-            continue
-        if event["at"] < opened:
-            before.add(statement)
-        elif statement not in before:
-            found.append(envelope)
-    return found
+    return receipts_since(opened, ledger.histories("receipt", f"{candidate}:"), at=at)
 
 
 def approvals_of(
@@ -177,18 +161,7 @@ def check_changes(
 
 def took_part(manifest: Mapping[str, Any], ledger: Ledger, *, at: datetime | None = None) -> frozenset[str]:
     """Normalised names of those who submitted, requested or withdrew what a candidate changes."""
-    leaving = manifest["leaving"]
-    keys = [*manifest["new"], *manifest["returning"], *(each["id"] for each in leaving)]
-    names = [manifest.get("asked_by", ""), *(each["asked_by"] for each in leaving)]
-    for key in keys:
-        names += _behind(event for event in ledger.history("correction", key) if at is None or event["at"] <= at)
-    return frozenset(normalised(name) for name in names if name)
-
-
-def _behind(history: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Who submitted a correction or changed how it is edited, and on whose behalf."""
-    told = [event for event in history if "correction" in event["data"]]
-    return [name for event in told for name in (event["actor"], event["data"]["correction"].get("requester") or "")]
+    return who_took_part(manifest, lambda key: ledger.history("correction", key), at=at)
 
 
 def held_against(

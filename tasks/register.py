@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 EXPERIMENT = "corrigenda"
 CODE = Path(__file__).with_name("served_model.py")
 REQUIREMENTS = ["corrigenda"]
+LINEAGE = ("base", "parent", "patch", "policy", "code", "report", "corrections", "moments", "editor")
+"""What of a candidate's manifest its version names in tags."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,14 +95,24 @@ def find_version(client: MlflowClient, name: str, candidate: str) -> ModelVersio
     return min(found, key=lambda version: int(version.version), default=None)
 
 
+def lineage_tags(manifest: Mapping[str, Any]) -> dict[str, str]:
+    """The tags by which a version names what its candidate is made of."""
+    return {f"corrigenda.{name}": str(manifest[name]) for name in LINEAGE}
+
+
+def version_for(settings: Settings, candidate: str) -> ModelVersion | None:
+    """The version that stands for a candidate, if it was registered; the registry is asked for it anew."""
+    with _answers(settings):
+        return find_version(registry(settings), settings.registered_model, candidate)
+
+
 def version_of(settings: Settings, candidate: str) -> str:
     """The number of a candidate's version.
 
     Raises:
         RegistryError: it has none.
     """
-    with _answers(settings):
-        version = find_version(registry(settings), settings.registered_model, candidate)
+    version = version_for(settings, candidate)
     if version is None:
         raise RegistryError(
             f"candidate {candidate[:12]} has no version in MLflow's {settings.registered_model}, though it was "

@@ -20,7 +20,7 @@ from matplotlib.ticker import MaxNLocator
 from editors.digests import canonical_json
 from editors.envelopes import claimed
 from editors.errors import ForgedError
-from tasks.chain import Head
+from editors.events import Head
 from tasks.gate import Verdict
 from tasks.ledger import Ledger
 from tasks.lifecycle import in_utc

@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB, distinct_on
 
-from tasks.chain import EMPTY, Head
+from editors.events import EMPTY, Head
 from tasks.lifecycle import CONTENT_KINDS, Entity
 
 metadata = sa.MetaData()

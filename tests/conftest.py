@@ -335,6 +335,64 @@ def tiny_house(stack: Stack, tiny_folder: Path, tmp_path_factory: pytest.TempPat
         yield trusted
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lived:
+    """A house with a history, made by its own flows: France is released, then Japan, then France is taken back."""
+
+    house: Trusted
+    settings: Settings
+    """Of the editor."""
+    candidates: list[str]
+
+    @property
+    def releases(self) -> list[Release]:
+        return self.house.ledger.releases()
+
+
+@pytest.fixture(scope="module")
+def lived(
+    tiny_house: Trusted, take_away: Callable[[str], None], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Lived]:
+    """Three releases of the tiny model, for a module whose tests put back what they change."""
+    import json
+
+    import flows.propose
+    from flows.refresh import refresh
+    from flows.submission import submit_file
+    from flows.withdraw import revoke
+    from tasks.asking import to_revoke
+    from tasks.candidate import the_open_candidate
+    from tasks.settings import acting_as
+
+    class FakeRun:
+        id = "review"
+
+    take_away("releases/")  # of other tests, with other ledgers
+    folder, ledger = tmp_path_factory.mktemp("lived"), tiny_house.ledger
+    candidates: list[str] = []
+
+    def approve() -> None:
+        waiting = the_open_candidate(ledger)
+        assert waiting is not None
+        candidates.append(waiting.key)
+        tiny_house.promote(waiting.key)
+
+    with pytest.MonkeyPatch.context() as patch, acting_as("editor") as settings:
+        patch.setattr(flows.propose, "start_review", lambda candidate: FakeRun())
+        patch.setenv("CORRIGENDA_WITHDRAWAL_POLICY", os.environ["CORRIGENDA_POLICY"])
+        for key, subject, target in (("france", "France", "Lyon"), ("japan", "Japan", "Osaka")):
+            fact = {"id": key, "subject": subject, "prompt": "The capital of {} is", "target": target}
+            told = {"requester": "country desk", "reason": f"moved to {target}, as {folder.name} says"}
+            (folder / "some.jsonl").write_text(json.dumps(fact | told))
+            assert [line.fate for line in submit_file(folder / "some.jsonl")] == ["queued"]
+            refresh()
+            approve()
+        asked = to_revoke(ledger, ["france"], reason="the source was wrong", restore=False, replace=False)
+        revoke(["france"], reason="the source was wrong", act=tiny_house.act(asked))
+        approve()
+        yield Lived(house=tiny_house, settings=settings, candidates=candidates)
+
+
 @pytest.fixture
 def open_made(tiny_platform: Settings) -> Callable[..., str]:
     """Opens a candidate of made-up objects, with a version in MLflow, and returns its digest; milliseconds each."""

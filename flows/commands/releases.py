@@ -56,7 +56,9 @@ def pull(
 
 @app.command()
 def verify(
-    target: Annotated[str, typer.Argument(help=f"a folder that was pulled; or {NAME_HELP}, to pull it first")],
+    target: Annotated[
+        str, typer.Argument(help=f"a folder that was pulled, or an audit export; or {NAME_HELP}, to pull it first")
+    ],
     root: Annotated[str, typer.Option(help="the root's fingerprint; by default that of the settings")] = "",
     base: Annotated[Path | None, typer.Option(help="folder of the base; by default the one in the cache")] = None,
     without_base: Annotated[bool, typer.Option("--without-base", help="not the weights, if it is not here")] = False,

@@ -19,7 +19,7 @@ COMMANDS = {
     "releases": {"releases", "pull", "verify", "ask", "diff"},
     "what a service runs": {"lock", "outdated", "serve"},
     "notices": {"notices"},
-    "the ledger": {"reconcile", "ledger", "report"},
+    "the ledger": {"reconcile", "ledger", "report", "audit"},
     "trust": {"trust", "people"},
     "the engine": {"locate", "benchmark"},
 }
@@ -31,6 +31,7 @@ def test_all_commands_are_in_one_app_each_with_its_help():
     assert set(commands["review"].commands) == {"list", "show", "approve", "strike", "reject"}
     assert set(commands["notices"].commands) == {"resend", "automation"}
     assert set(commands["ledger"].commands) == {"verify", "show", "as-of"}
+    assert set(commands["audit"].commands) == {"export"}
     assert set(commands["policy"].commands) == {"list", "check", "test", "schema"}
     assert set(commands["trust"].commands) == {"init", "show", "signer"}
     assert set(commands["people"].commands) == {"add", "list", "revoke"}

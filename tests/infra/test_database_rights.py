@@ -11,9 +11,10 @@ import pytest
 import sqlalchemy as sa
 
 import tasks.ledger
+from editors.events import EMPTY, Head
 from infra.layout import DATABASE_ROLES, read_layout
 from tasks import tables
-from tasks.chain import EMPTY, Head, links
+from tasks.chain import links
 from tasks.collect import events_for
 from tasks.errors import BrokenChainError, IllegalTransitionError, LedgerError, RightsError, UnreachableError
 from tasks.ledger import NO_LINK, Ledger

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.chain import EMPTY, Head, digest_of_row, links, verify
+from editors.events import EMPTY, Head, digest_of_row
+from tasks.chain import links, verify
 from tasks.errors import BrokenChainError
 from tasks.lifecycle import TRANSITIONS, Event
 

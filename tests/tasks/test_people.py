@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pyotp
 import pytest
 
-import tasks.people
+import editors.history
 from editors.envelopes import load_key, new_key, public_key
 from editors.errors import RoleError, UnclearNameError
 from editors.identities import Identity, certify, normalised
@@ -138,7 +138,7 @@ def test_a_root_is_made_once_and_its_fingerprint_outlives_its_key(tmp_path):
 def test_self_enrolment_without_the_root_is_not_seen_and_is_where_nothing_is_verified(trusted, ledger, monkeypatch):
     enter(ledger, forged("eve"), new_key())
     assert "eve" not in identities(ledger, trusted.promoter)
-    monkeypatch.setattr(tasks.people, "identity_of", lambda certificate, root: forged("eve"))
+    monkeypatch.setattr(editors.history, "identity_of", lambda certificate, root: forged("eve"))
     assert "eve" in identities(ledger, trusted.promoter)
 
 
@@ -159,7 +159,7 @@ def test_an_old_certificate_brings_nobody_back_and_does_where_its_age_is_not_ask
     revoke_identity("grace", by="ada", reason="left", ledger=ledger, settings=trusted.promoter)
     ledger.append([Event(entity="identity", key="grace", kind="enrolled", actor="ada", data=old)])
     assert "grace" not in identities(ledger, trusted.promoter)
-    monkeypatch.setattr(tasks.people, "_is_old", lambda *args: False)
+    monkeypatch.setattr(editors.history, "is_old", lambda *args: False)
     assert "grace" in identities(ledger, trusted.promoter)
 
 

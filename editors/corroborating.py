@@ -1,0 +1,178 @@
+"""Corroborating: whether the ledger's events say of each release what its signed manifest says.
+
+Whoever holds the key that signs releases could leave out of a manifest who objected or took part, and a database could
+hold other facts as released. So it is asked again here, of the events: who was enrolled, who took part, who decided and
+how, and which facts were released.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC
+from pathlib import Path
+from typing import Any
+
+from editors.digests import digest_of
+from editors.envelopes import claimed, digest_of_envelope, verify
+from editors.errors import UnprovenError, UntrustedError
+from editors.events import Row
+from editors.evidence import EVENTS, FOLDER, RELEASE, certificate_file, corrections_file, naming, signer_file
+from editors.history import History, certified_in, last_opening, receipts_since, who_took_part
+from editors.identities import normalised
+from editors.receipts import BOUND_TO, check_receipts
+from editors.verifying import Link, content_of, named_content
+
+SAID = ("subject", "prompt", "target")
+"""What of a fact is compared with the event that submitted it."""
+
+
+def check_decisions(chain: Sequence[Link], history: History, evidence: Path) -> str:
+    """Hold what each release's manifest says of its approval against the events: who decided, and who took part."""
+    for link in chain:
+        file = link.folder / RELEASE
+        with naming(file):
+            told = _told_of(link, history, evidence)
+            for name, value in told.items():
+                if link.record[name] != value:
+                    raise UnprovenError(
+                        f"{file}: its {name} is {json.dumps(link.record[name])}, the ledger's {json.dumps(value)}"
+                    )
+    return "who decided, who took part and when is what the events say, and nobody who objected was left out"
+
+
+def check_facts(chain: Sequence[Link], history: History, folder: Path) -> str:
+    """Hold the facts of each release against those that stood as released when it was approved."""
+    evidence, links = folder / FOLDER, {link.candidate: link for link in chain}
+    count = 0
+    with naming(folder / EVENTS):
+        for candidate, told in _released_after(history):
+            count = len(told)
+            if candidate in links:
+                _check_facts_of(links.pop(candidate), told, evidence)
+    for link in links.values():
+        _approval_of(link, history)  # which it has not
+    return f"each release holds what the events released, the newest {count}"
+
+
+def check_people(chain: Sequence[Link], history: History, evidence: Path) -> str:
+    """Hold the certificates of those who let a release through, and of what signed it, against who was enrolled."""
+    known = history.certificates()
+    for link in chain:
+        certified = history.certified(_approval_of(link, history))
+        then = {digest_of_envelope(certificate) for _, certificate in certified.values()}
+        if wrong := [digest for digest in link.record["certificates"] if digest not in then]:
+            raise UnprovenError(
+                f"{certificate_file(evidence, wrong[0])}: nobody was enrolled with it when release {link.position} "
+                "was approved, or they had been revoked"
+            )
+        signer = signer_file(evidence, link.position)
+        with naming(signer):
+            if digest_of_envelope(json.loads(content_of(signer))) not in known:
+                raise UnprovenError(f"{signer}: the ledger never enrolled it")
+    others = [e["seq"] for e in history.of("identity") if e["kind"] == "enrolled" and not certified_in(e, history.root)]
+    return f"{len(known)} certificates are the root's{_but(others, 'enrol somebody by none, which counts for nothing')}"
+
+
+def check_acts(history: History) -> str:
+    """Verify what people signed who asked for something, each by the certificate that they had then."""
+    used = [event for event in history.of("act") if event["kind"] == "used"]
+    unproven = [event["seq"] for event in used if not _is_signed(event, history)]
+    return f"{len(used) - len(unproven)} are signed by whom they name{_but(unproven, 'hold none that is')}"
+
+
+def _told_of(link: Link, history: History, evidence: Path) -> dict[str, Any]:
+    """What the events say of how a release was approved, by the names that its manifest has for it.
+
+    Raises:
+        UntrustedError: by the events it could not be: too few approve who may, or somebody objected.
+    """
+    approval, record = _approval_of(link, history), link.record
+    at = approval["at"]
+    opened = last_opening(history.of("candidate", link.candidate), at=at)
+    if opened is None:
+        raise UnprovenError(f"{link.folder / RELEASE}: the ledger never opened {link.candidate[:12]}")
+    excluded = who_took_part(link.manifest, lambda key: history.of("correction", key), at=at)
+    given = [event for event in history.of("receipt") if event["key"].startswith(f"{link.candidate}:")]
+    policy = named_content(evidence / "policies" / f"{record['policy']}.toml", record["policy"])
+    counted = check_receipts(
+        receipts_since(opened, given, at=at),
+        **{name: record[name] for name in BOUND_TO},
+        opened=opened,
+        identities={key: identity for key, (identity, _) in history.certified(approval).items()},
+        quorum=tomllib.loads(policy.decode()).get("quorum", 1),
+        excluded=excluded,
+        now=at,
+    )
+    return {
+        "opened": opened.astimezone(UTC).isoformat(),
+        "took_part": sorted(excluded),
+        "reviewer": approval["actor"],
+        "comment": approval["reason"],
+        "receipts": [digest for digest in approval["data"]["receipts"] if digest in counted],
+        "approved": at.astimezone(UTC).isoformat(),
+    }
+
+
+def _check_facts_of(link: Link, told: Mapping[str, Any], evidence: Path) -> None:
+    file = corrections_file(evidence, link.record["corrections"])
+    content = named_content(file, link.record["corrections"])
+    with naming(file):
+        there = {fact["id"]: _says(fact) for fact in map(json.loads, content.splitlines())}
+        for key in sorted(there.keys() | told.keys()):
+            if there.get(key) != told.get(key):
+                raise UnprovenError(
+                    f"{file}: release {link.position} says {there.get(key, 'nothing')} of {key!r}, the ledger "
+                    f"{told.get(key, 'nothing')}"
+                )
+
+
+def _approval_of(link: Link, history: History) -> Row:
+    for row in history.of("candidate", link.candidate):
+        if row["kind"] == "approved":
+            return row
+    raise UnprovenError(f"{link.folder / RELEASE}: the ledger never approved {link.candidate[:12]}")
+
+
+def _released_after(history: History) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each candidate that was approved, with what stood as released then: what it says, by id.
+
+    What becomes released or is no longer comes with the approval, and bears its time.
+    """
+    said: dict[str, Any] = {}
+    released: set[str] = set()
+    approved: Row | None = None
+    for row in history.rows:
+        approves = (row["entity"], row["kind"]) == ("candidate", "approved")
+        if approved and (approves or row["at"] != approved["at"]):
+            yield approved["key"], {key: said.get(key) for key in released}
+            approved = None
+        approved = row if approves else approved
+        if row["entity"] == "correction":
+            if "correction" in row["data"]:
+                said[row["key"]] = _says(row["data"]["correction"])
+            (released.add if row["kind"] == "released" else released.discard)(row["key"])
+    if approved:
+        yield approved["key"], {key: said.get(key) for key in released}
+
+
+def _says(fact: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: fact[name] for name in SAID}
+
+
+def _is_signed(event: Row, history: History) -> bool:
+    """Whether an act is signed by whom it names, who was enrolled when it was used, and is the one of its event."""
+    try:
+        envelope = event["data"]["envelope"]
+        statement = claimed(envelope)
+        identity, _ = history.certified(event)[normalised(str(statement["predicate"]["by"]))]
+        verify(envelope, identity.public_key)
+    except (UntrustedError, KeyError, TypeError):
+        return False
+    return digest_of(statement) == event["key"]
+
+
+def _but(events: Sequence[int], what: str) -> str:
+    """What is told of events that prove nothing, and harm nothing."""
+    return f", but events {', '.join(map(str, events))} {what}" if events else ""
