@@ -415,27 +415,22 @@ def pin_of(
 def name_of(model: str, candidate: str, *, settings: ConsumerSettings | None = None) -> str:
     """The name by which to load a candidate that MLflow was asked for: the lock file's own, where it pins the model.
 
-    MLflow tells a model which version it is, and not by which name it was asked for. So what is pinned of a model is
-    what is loaded of it.
+    MLflow tells a model which version it is, and not by which name it was asked for, so it can't be given another one.
 
     Raises:
-        LockError: the lock file can't be read, or pins several releases of the model, and this is none of them.
+        LockError: the lock file can't be read, or pins the model to something else.
     """
     settings = settings or ConsumerSettings()
     with _lock_errors():
         pins = {name: pin for name, pin in read_lock(settings.lock).items() if model_of(name) == model}
     same = [name for name, pin in pins.items() if pin.candidate == candidate]
-    if not pins or same:
-        return same[0] if same else candidate
-    if len({pin.candidate for pin in pins.values()}) > 1:
+    if pins and not same:
+        told = ", ".join(f"{name} to {pin.told()}" for name, pin in pins.items())
         raise LockError(
-            f"{settings.lock} pins {', '.join(pins)}, and MLflow loads {candidate[:12]}, which is none of these; load "
-            "by corrigenda.load(NAME), or 'corrigenda lock' what is to be loaded"
+            f"{settings.lock} pins {told}, and MLflow was asked for {candidate[:12]}; ask it for a number that is "
+            "pinned, load by corrigenda.load(NAME), or pin this one by 'corrigenda lock'"
         )
-    name = next(iter(pins))
-    told = pins[name].told()
-    logger.warning("%s pins %s to %s, so that is loaded, and not %s", settings.lock, name, told, candidate[:12])
-    return name
+    return same[0] if same else candidate
 
 
 def resolve(

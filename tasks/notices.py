@@ -145,7 +145,7 @@ def _send_beside(message: Mapping[str, Any], ledger: Ledger) -> None:
 
 def _send_to(prefect: str | None, message: Mapping[str, Any], ledger: Ledger) -> None:
     """Send to the Prefect server of whoever started the thread; the settings of a thread are its own."""
-    with temporary_settings({PREFECT_API_URL: prefect} if prefect else {}):
+    with only_warning(f"notice {message['id']}"), temporary_settings({PREFECT_API_URL: prefect} if prefect else {}):
         _send(message, ledger)
 
 

@@ -2,7 +2,7 @@
 
 MLflow keeps this file beside a note of which candidate of which model it stands for, and no pickle. Loading pulls the
 version through `corrigenda.load`, which refuses it unless it was released and every byte hashes to what its manifest
-says. Where the lock file pins the model, what is pinned is loaded.
+says. Where the lock file pins the model, nothing else of it is loaded.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+import hypothesis
 import pytest
 
 from tasks.settings import QUIET
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
 os.environ.pop("COLUMNS", None)  # where it is set when rich is first imported, no test can set it any more
 os.environ.update(QUIET)  # Prefect reads it when it is first imported, which is before any fixture runs
+
+hypothesis.settings.register_profile("any machine", deadline=None)  # how fast it is, no test asks
+hypothesis.settings.load_profile("any machine")
 
 ROOT = Path(__file__).parent.parent
 KEPT = ROOT / ".corrigenda"

@@ -23,7 +23,7 @@ def solved(keys, residuals, moment) -> SolvedSite:
     return SolvedSite.of(FactorisedMoment.of(moment), keys, residuals, weight=WEIGHT)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(seed=seeds, edits=st.integers(1, 15), data=st.data())
 def test_leaving_subjects_out_is_the_solve_that_never_had_them(seed, edits, data):
     keys, residuals, moment = problem(seed, edits)
@@ -34,7 +34,7 @@ def test_leaving_subjects_out_is_the_solve_that_never_had_them(seed, edits, data
     torch.testing.assert_close(reduced, anew, rtol=1e-6, atol=1e-8)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(seed=seeds)
 def test_a_disturbance_is_what_ordinary_keys_are_spared_without_the_subject(seed):
     keys, residuals, moment = problem(seed)

@@ -67,7 +67,7 @@ RECORDS = st.fixed_dictionaries(
 # Threads of earlier tests' clients may draw random numbers meanwhile, which hypothesis takes for the strategy's.
 @pytest.mark.filterwarnings("ignore:Do not use the `random` module:hypothesis.errors.HypothesisDeprecationWarning")
 @given(RECORDS)
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])  # speed is the machine's
+@settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow])
 def test_what_is_accepted_survives_the_ledger_unchanged(record):
     try:
         correction = Correction.model_validate(record)
@@ -83,7 +83,6 @@ def test_what_is_accepted_survives_the_ledger_unchanged(record):
 
 
 @given(st.text(max_size=60))
-@settings(deadline=None)
 def test_no_accepted_text_holds_an_invisible_character(text):
     try:
         target = made(target=text).target

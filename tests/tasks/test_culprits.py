@@ -136,7 +136,7 @@ def neighbours(*names: str) -> set[str]:
     return {f"{name}-{n}" for name in names for n in range(3)}
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(data=st.data())
 def test_exactly_what_cannot_be_learned_and_what_harms_the_others_is_blamed(data):
     order = data.draw(st.permutations([f"f{number}" for number in range(COUNT)]))

@@ -120,7 +120,7 @@ def approved_by_all(monkeypatch) -> None:
 
 @pytest.mark.filterwarnings("ignore:Do not use the `random` module:hypothesis.errors.HypothesisDeprecationWarning")
 @given(steps=st.lists(STEPS, max_size=25))
-@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_history_is_whole_and_every_fact_stands_where_it_should(ledger, approved_by_all, steps):
     """The examples follow each other in one ledger, each with facts of its own."""
     history = History(ledger)
