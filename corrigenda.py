@@ -39,7 +39,7 @@ from pydantic_settings import (
 
 from editors.digests import sha256_file
 from editors.errors import LockFileError, UnprovenError
-from editors.evidence import CARD, DTYPES, FOLDER, FORMS, NEWEST, gather, record_key
+from editors.evidence import CARD, DTYPES, FOLDER, FORMS, MEASURED, NEWEST, gather, record_key
 from editors.folders import files_of, whole_folder
 from editors.lockfile import Pin, check_name, check_pinned, model_of, read_lock, write_lock
 
@@ -62,12 +62,11 @@ RELEASES = "releases/"
 ABSENT = {"404", "NoSuchKey", "NotFound", "NoSuchVersion"}
 NO_VERSION = {"InvalidArgument", "InvalidRequest"}
 """What is said to the VersionId of another store, where a bucket was copied."""
-MEASURED = ("adapter", "checkpoint")
-"""Forms that may lose something, and can be had in a precision."""
 COMPARED = 32  # prompts
 GONE = {"revoked": "was revoked", "expired": "expired"}
 """How a fact leaves that no longer holds, in words."""
 DIGEST = re.compile(r"[0-9a-f]{64}")
+NUMBER = re.compile(r"[1-9][0-9]*")
 PLAIN_PATH = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*/)?[A-Za-z0-9][A-Za-z0-9._-]*")
 
 Progress = Callable[[str], None]
@@ -284,6 +283,8 @@ def verify(
             "CORRIGENDA_ROOT_FINGERPRINT, to what whoever runs the platform told you; 'corrigenda trust show' prints it"
         )
     if is_export(folder):
+        if lock is not None or base:
+            raise AlteredError(f"{folder} is an audit's export, of which neither a lock file nor a base says anything")
         with _unproven():
             return verify_audit(folder, root=root, report=report)
     with _unproven():
@@ -395,10 +396,12 @@ def pin_of(
     A digest pins itself, and who asks for a candidate wants what nobody approved: neither is looked up.
 
     Raises:
-        LockError: the lock file can't be read, or the settings name another root.
+        LockError: the lock file can't be read, is set and not there, or the settings name another root.
     """
     if candidate or DIGEST.fullmatch(name):
         return None, settings
+    if "lock" in settings.model_fields_set and not settings.lock.exists():
+        raise LockError(f"{settings.lock} is set as the lock file, and is not there; 'corrigenda lock NAME' writes it")
     with _lock_errors():
         pin = read_lock(settings.lock).get(name)
     if pin is None:
@@ -668,7 +671,7 @@ def _registered_digest(name: str, settings: ConsumerSettings) -> str:
 
     model, _, alias = name.partition("@")
     model, _, number = model.partition("/")
-    if not model or bool(alias) == bool(number):
+    if not model or bool(alias) == bool(number) or (number and not NUMBER.fullmatch(number)):
         raise UnknownVersionError(f"{name!r} names no version; write model@alias, model/number or a digest")
     if not settings.mlflow_url:
         raise RegistryAwayError("no registry: set CORRIGENDA_MLFLOW_URL, or start the local stack with 'corrigenda up'")
@@ -795,7 +798,7 @@ def _verify_form(
         )
     else:
         report(f"{what}: NOT VERIFIED, nor the configuration, for the base is not here")
-    if card.get("lost"):
+    if form in MEASURED:
         report("lost: NOT VERIFIED; the card says what was measured when it was pulled")
 
 

@@ -8,24 +8,23 @@ how, and which facts were released.
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from editors.digests import digest_of
 from editors.envelopes import claimed, digest_of_envelope, verify
 from editors.errors import UnprovenError, UntrustedError
 from editors.events import Row
-from editors.evidence import EVENTS, FOLDER, RELEASE, certificate_file, corrections_file, naming, signer_file
+from editors.evidence import CANDIDATE, EVENTS, FOLDER, RELEASE, certificate_file, corrections_file, naming, signer_file
 from editors.history import History, certified_in, last_opening, receipts_since, who_took_part
 from editors.identities import normalised
-from editors.receipts import BOUND_TO, check_receipts
+from editors.receipts import BOUND_TO, check_receipts, quorum_of
 from editors.verifying import Link, content_of, named_content
 
-SAID = ("subject", "prompt", "target")
-"""What of a fact is compared with the event that submitted it."""
+UNSIGNED = ("editing",)
+"""What of a fact is not compared with the event that submitted it: how it is edited."""
 
 
 def check_decisions(chain: Sequence[Link], history: History, evidence: Path) -> str:
@@ -39,28 +38,31 @@ def check_decisions(chain: Sequence[Link], history: History, evidence: Path) -> 
                     raise UnprovenError(
                         f"{file}: its {name} is {json.dumps(link.record[name])}, the ledger's {json.dumps(value)}"
                     )
-    return "who decided, who took part and when is what the events say, and nobody who objected was left out"
+    return "who decided, who took part and when is what the events say, and nobody who objected in them was left out"
 
 
 def check_facts(chain: Sequence[Link], history: History, folder: Path) -> str:
-    """Hold the facts of each release against those that stood as released when it was approved."""
+    """Hold the facts of each release against those that stood as released when it was approved, and left with it."""
     evidence, links = folder / FOLDER, {link.candidate: link for link in chain}
     count = 0
     with naming(folder / EVENTS):
+        for link in chain:
+            _check_left(link, history, folder / EVENTS)
         for candidate, told in _released_after(history):
             count = len(told)
             if candidate in links:
                 _check_facts_of(links.pop(candidate), told, evidence)
-    for link in links.values():
-        _approval_of(link, history)  # which it has not
     return f"each release holds what the events released, the newest {count}"
 
 
 def check_people(chain: Sequence[Link], history: History, evidence: Path) -> str:
     """Hold the certificates of those who let a release through, and of what signed it, against who was enrolled."""
     known = history.certificates()
+    if not known:
+        raise UnprovenError(f"{evidence.parent / EVENTS}: the root certified nobody in it, so it proves nothing")
     for link in chain:
-        certified = history.certified(_approval_of(link, history))
+        approval = _approval_of(link, history)
+        certified = history.certified(approval)
         then = {digest_of_envelope(certificate) for _, certificate in certified.values()}
         if wrong := [digest for digest in link.record["certificates"] if digest not in then]:
             raise UnprovenError(
@@ -69,8 +71,10 @@ def check_people(chain: Sequence[Link], history: History, evidence: Path) -> str
             )
         signer = signer_file(evidence, link.position)
         with naming(signer):
-            if digest_of_envelope(json.loads(content_of(signer))) not in known:
-                raise UnprovenError(f"{signer}: the ledger never enrolled it")
+            if digest_of_envelope(json.loads(content_of(signer))) not in then | history.certified_after(approval):
+                raise UnprovenError(
+                    f"{signer}: nobody was enrolled with it when release {link.position} was approved, nor since"
+                )
     others = [e["seq"] for e in history.of("identity") if e["kind"] == "enrolled" and not certified_in(e, history.root)]
     return f"{len(known)} certificates are the root's{_but(others, 'enrol somebody by none, which counts for nothing')}"
 
@@ -101,7 +105,7 @@ def _told_of(link: Link, history: History, evidence: Path) -> dict[str, Any]:
         **{name: record[name] for name in BOUND_TO},
         opened=opened,
         identities={key: identity for key, (identity, _) in history.certified(approval).items()},
-        quorum=tomllib.loads(policy.decode()).get("quorum", 1),
+        quorum=quorum_of(policy),
         excluded=excluded,
         now=at,
     )
@@ -113,6 +117,19 @@ def _told_of(link: Link, history: History, evidence: Path) -> dict[str, Any]:
         "receipts": [digest for digest in approval["data"]["receipts"] if digest in counted],
         "approved": at.astimezone(UTC).isoformat(),
     }
+
+
+def _check_left(link: Link, history: History, file: Path) -> None:
+    """Hold what a release's manifest says of the facts that leave against the events that came with its approval."""
+    approval = _approval_of(link, history)
+    for each in link.manifest["leaving"]:
+        came = [row for row in history.of("correction", each["id"]) if row["seq"] > approval["seq"]]
+        told = {**came[0]["data"], "becomes": came[0]["kind"], "reason": came[0]["reason"]} if came else {}
+        if odd := [name for name, value in each.items() if told.get(name) != value]:
+            raise UnprovenError(
+                f"{file}: it says {told.get(odd[0], 'nothing')!r} of what became of {each['id']!r} with release "
+                f"{link.position} ({odd[0]}), and {link.folder / CANDIDATE} {each[odd[0]]!r}"
+            )
 
 
 def _check_facts_of(link: Link, told: Mapping[str, Any], evidence: Path) -> None:
@@ -157,8 +174,11 @@ def _released_after(history: History) -> Iterator[tuple[str, dict[str, Any]]]:
         yield approved["key"], {key: said.get(key) for key in released}
 
 
-def _says(fact: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: fact[name] for name in SAID}
+def _says(fact: object) -> dict[str, Any] | None:
+    """What a fact says; None of what is none, which no release can hold."""
+    if not isinstance(fact, dict):
+        return None
+    return {name: value for name, value in cast(dict[str, Any], fact).items() if name not in UNSIGNED}
 
 
 def _is_signed(event: Row, history: History) -> bool:
@@ -168,9 +188,9 @@ def _is_signed(event: Row, history: History) -> bool:
         statement = claimed(envelope)
         identity, _ = history.certified(event)[normalised(str(statement["predicate"]["by"]))]
         verify(envelope, identity.public_key)
-    except (UntrustedError, KeyError, TypeError):
+        return digest_of(statement) == event["key"]
+    except (UntrustedError, KeyError, TypeError, ValueError):
         return False
-    return digest_of(statement) == event["key"]
 
 
 def _but(events: Sequence[int], what: str) -> str:

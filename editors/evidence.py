@@ -44,6 +44,8 @@ FORMS: dict[str, tuple[str, ...]] = {
 }
 """What a release can be had as: with its base's files, or as the named ones alone."""
 DTYPES = ("float32", "bfloat16")
+MEASURED = ("adapter", "checkpoint")
+"""Forms that may lose something, and can be had in another precision than the first."""
 RELEASE, CANDIDATE = "release.json", "candidate.json"
 NEWEST = {"patch": "patch.safetensors", "report": "report.json", "corrections": "corrections.jsonl"}
 """Files of the newest release alone, by what its manifest calls them."""
@@ -171,7 +173,7 @@ def naming(what: Path | str) -> Generator[None]:
         yield
     except UnprovenError:
         raise
-    except (EditorError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+    except (EditorError, KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
         why = f"no {error}" if isinstance(error, KeyError) else str(error) or type(error).__name__
         raise UnprovenError(f"{what}: {why}") from error
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -40,8 +41,9 @@ RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 no rank_pattern (vllm/lora/peft_helper.py), so all sites are padded to the same one."""
 
 
-SLACK = 1.05
-"""By how much another machine's factors of a delta that was cut may be further from it than ours."""
+SLACK: Mapping[torch.dtype, float] = {torch.float32: 1.0001, torch.bfloat16: 1.01}
+"""By how much another machine's factors of a delta that was cut may be further from it than ours, by their precision:
+the least distance is one and the same, though the factors that reach it are not, but for how they are rounded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,8 +138,10 @@ def check_adapter(base_folder: Path, patch: Patch, folder: Path, *, dtype: torch
         wanted = _config(model, factors, base_name=theirs["base_model_name_or_path"])
         if theirs != wanted:
             raise UnprovenError(f"{folder / CONFIG} says something else than what the base and the patch give")
-    with naming(folder / WEIGHTS):
+    try:
         found = load_file(folder / WEIGHTS)
+    except (OSError, SafetensorError) as error:
+        raise UnprovenError(f"{folder / WEIGHTS} is no safetensors file: {error}") from error
     ours = _adapter(factors, wanted["r"])
     if odd := sorted(ours.keys() ^ found.keys()):
         raise UnprovenError(f"{folder / WEIGHTS}: base and patch give other tensors than it has, such as {odd[0]}")
@@ -199,7 +203,8 @@ def _check_site(
     else:
         near = relative_error(LowRank(left=ours[b], right=ours[a]), delta)
         fits = all((found[n].shape, found[n].dtype) == (ours[n].shape, ours[n].dtype) for n in (a, b))
-        wrong = [] if fits and relative_error(LowRank(left=found[b], right=found[a]), delta) <= near * SLACK else [b]
+        far = near * SLACK[ours[b].dtype]
+        wrong = [] if fits and relative_error(LowRank(left=found[b], right=found[a]), delta) <= far else [b]
     if wrong:
         raise UnprovenError(f"{file}: the tensor {wrong[0]} is not what the base and the patch give")
 

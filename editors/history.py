@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from editors.digests import digest_of
-from editors.envelopes import claimed
+from editors.envelopes import claimed, digest_of_envelope
 from editors.errors import ForgedError, UntrustedError
 from editors.events import EMPTY, Head, Row, head_of
 from editors.identities import Identity, identity_of, normalised
@@ -49,6 +49,11 @@ class History:
         if count not in self._certified:
             self._certified[count] = certified_by(self.root, events[:count])
         return self._certified[count]
+
+    def certified_after(self, event: Row) -> set[str]:
+        """The digests of the certificates with which somebody was enrolled after an event."""
+        later = [each for each in self.of("identity") if each["seq"] > event["seq"] and certified_in(each, self.root)]
+        return {digest_of_envelope(each["data"]["certificate"]) for each in later}
 
     def certificates(self) -> dict[str, Mapping[str, Any]]:
         """All certificates of the root with which somebody was ever enrolled, by digest."""
@@ -114,22 +119,23 @@ def who_took_part(
 def certified_by(root: str, events: Iterable[Row], *, at: datetime | None = None) -> Certified:
     """Those who are enrolled, now or at a time: only whom the root vouches for.
 
+    What enrols somebody by no certificate of the root, or by another one's, changes nothing.
+
     Args:
         root: its fingerprint.
         events: of all identities, oldest first.
         at: the time.
     """
-    newest: dict[str, Row] = {}
+    found: Certified = {}
     ended: dict[str, datetime] = {}
     for event in events:
-        if at is None or event["at"] <= at:
-            newest[event["key"]] = event
-            if event["kind"] == "revoked":
-                ended[event["key"]] = event["at"]
-    found: Certified = {}
-    for key, event in newest.items():
-        identity = certified_in(event, root)
-        if identity and identity.key == key and not is_old(identity, ended.get(key)):
+        if at is not None and event["at"] > at:
+            continue
+        key = event["key"]
+        if event["kind"] == "revoked":
+            ended[key] = event["at"]
+            found.pop(key, None)
+        elif (identity := certified_in(event, root)) and identity.key == key and not is_old(identity, ended.get(key)):
             found[key] = identity, event["data"]["certificate"]
     return found
 

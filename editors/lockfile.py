@@ -63,7 +63,8 @@ def read_lock(path: Path) -> dict[str, Pin]:
         return {}
     try:
         content = tomllib.loads(path.read_bytes().decode("utf-8"))
-    except (OSError, ValueError) as error:  # of the latter are bad TOML, which names the line, and bad UTF-8
+    except (OSError, ValueError, RecursionError) as error:
+        # Of the second are bad TOML, which names the line, and bad UTF-8.
         raise LockFileError(f"{path} can't be read: {error}; {_way_out(path)}") from error
     if (found := content.get("format")) != FORMAT:
         raise LockFileError(f"{path} has format {found!r}, and this Corrigenda reads {FORMAT}; {_way_out(path)}")

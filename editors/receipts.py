@@ -7,6 +7,7 @@ one-time code. Whether a candidate may be promoted follows from its receipts alo
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime, timedelta
@@ -34,6 +35,8 @@ BOUND_TO = ("candidate", "report", "policy", "parent")
 
 SKEW = timedelta(minutes=5)
 """By how much the clocks of two machines may differ."""
+YEARS = range(2000, 9000)
+"""In which a receipt can be given, so that every time near it is one too."""
 
 Decision = Literal["approve", "strike", "reject"]
 Method = Literal["totp", "key"]
@@ -131,6 +134,19 @@ def check_receipt(
         )
 
 
+def quorum_of(policy: bytes) -> int:
+    """How many different reviewers a policy asks for, as its TOML says; one where it says nothing.
+
+    Raises:
+        QuorumError: it asks for none, or for what is no number.
+        ValueError: it is no TOML.
+    """
+    quorum = tomllib.loads(policy.decode()).get("quorum", 1)
+    if type(quorum) is not int or quorum < 1:
+        raise QuorumError(f"the policy asks for {quorum!r} approvals, and a release takes one at least")
+    return quorum
+
+
 def check_receipts(
     envelopes: Iterable[Mapping[str, Any]],
     *,
@@ -154,7 +170,7 @@ def check_receipts(
         parent: digest of the release that it was evaluated against.
         opened: when it was last opened.
         identities: those that the root vouches for, by their normalised names.
-        quorum: how many different reviewers must approve.
+        quorum: how many different reviewers must approve, by `quorum_of`.
         excluded: normalised names of those who took part in what is in the candidate.
         now: when they are to count.
 
@@ -169,7 +185,7 @@ def check_receipts(
     for receipt in approvals.values():
         if receipt.decision != "approve":
             raise ObjectionError(f"{receipt.reviewer} decided to {receipt.decision} candidate {candidate[:12]}")
-    if len(approvals) < quorum:
+    if len(approvals) < max(quorum, 1):
         why = f": {'; '.join(refusals)}" if refusals else ""
         raise QuorumError(f"candidate {candidate[:12]} has {len(approvals)} of {quorum} approvals that count{why}")
     return approvals
@@ -248,9 +264,12 @@ def _read(found: Mapping[str, Any]) -> Receipt:
         values = {each.name: content[each.name] for each in fields(Receipt)}
         values["struck"] = tuple(values["struck"])
         for moment in ("at", "expires"):
-            _moment(values[moment])
-    except (KeyError, TypeError, ValueError) as error:
+            if _moment(values[moment]).year not in YEARS:
+                raise ValueError(f"{moment} is {values[moment]}")
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ForgedError(f"this is no receipt: {type(error).__name__}: {error}") from error
+    if odd := [name for name, value in values.items() if name != "struck" and not isinstance(value, str)]:
+        raise ForgedError(f"this is no receipt: its {odd[0]} is no text")
     return Receipt(**values)
 
 

@@ -9,7 +9,6 @@ the base's in building.py.
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,6 +24,7 @@ from editors.evidence import (
     FOLDER,
     FORMAT,
     FORMS,
+    MEASURED,
     NEWEST,
     OF_CANDIDATE,
     RELEASE,
@@ -37,7 +37,7 @@ from editors.evidence import (
 )
 from editors.folders import files_of
 from editors.identities import Identity, identity_of
-from editors.receipts import check_receipts
+from editors.receipts import check_receipts, quorum_of
 from editors.signing import verify_folder
 
 WRITTEN = ("*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json")
@@ -136,13 +136,15 @@ def read_card(folder: Path) -> dict[str, Any]:
     """
     try:
         card = json.loads((folder / CARD).read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UnprovenError(f"{folder / CARD} can't be read: {error}; pull the release again") from error
     if not isinstance(card, dict) or not isinstance(cast(dict[str, Any], card).get("files"), dict):
         raise UnprovenError(f"{folder / CARD} is no card of a release; pull the release again")
     read = cast(dict[str, Any], card)
     if read.get("form") not in tuple(FORMS) or read.get("dtype") not in DTYPES:
         raise UnprovenError(f"{folder / CARD} names no form and precision that is known; delete it and pull again")
+    if read["dtype"] != DTYPES[0] and read["form"] not in MEASURED:
+        raise UnprovenError(f"{folder / CARD} names a {read['form']} in {read['dtype']}, and there is none; pull again")
     return read
 
 
@@ -226,7 +228,7 @@ def check_approvals(chain: Sequence[Link], evidence: Path, root: str) -> str:
                 parent=record["parent"],
                 opened=datetime.fromisoformat(record["opened"]),
                 identities=_identities(record, evidence, root),
-                quorum=tomllib.loads(named_content(policy, record["policy"]).decode()).get("quorum", 1),
+                quorum=quorum_of(named_content(policy, record["policy"])),
                 excluded=frozenset(record["took_part"]),
                 now=datetime.fromisoformat(record["approved"]),
             )

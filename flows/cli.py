@@ -65,7 +65,8 @@ def main() -> None:
     except Exception as error:
         if not _is_ours(error):
             raise
-        Console(stderr=True).print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        told = escape(_printable(str(error)))
+        Console(stderr=True).print(f"[bold red]error:[/] {told}", highlight=False, soft_wrap=True)
         sys.exit(1)
 
 
@@ -76,6 +77,11 @@ def connected() -> None:
 
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")  # runs log to the server
     connect()
+
+
+def _printable(text: str) -> str:
+    """A message without what steers a terminal: it may name a file as somebody else called it."""
+    return "".join(letter if letter.isprintable() or letter == "\n" else repr(letter)[1:-1] for letter in text)
 
 
 def _is_ours(error: Exception) -> bool:

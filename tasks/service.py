@@ -17,8 +17,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
 import corrigenda
-from corrigenda import ConsumerSettings, Objects, Progress, RegistryAwayError, ReleaseError, Version
-from editors.errors import EditorError
+from corrigenda import ConsumerSettings, Objects, Progress, RegistryAwayError, Version
 from editors.lockfile import Pin
 from editors.writing import Answer, Wish, write_together
 
@@ -193,7 +192,7 @@ class Service:
                 self._reloaded(LOADED)
                 logger.info("serving %s, %s", self.name, told_of(self.held))
             self.checked = Checked(at=now)
-        except (ReleaseError, EditorError, OSError) as error:
+        except Exception as error:  # whatever it is, the one that is served goes on
             away = isinstance(error, RegistryAwayError)
             self._reloaded(AWAY if away else REFUSED)
             self.checked = Checked(at=self.checked.at if away else now, problem=str(error))

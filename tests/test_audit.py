@@ -244,7 +244,7 @@ ALTERATIONS: list[tuple[Callable[[Exported], None], str, tuple[str, ...]]] = [
     (
         a_byte_of_the_events,
         r"events\.jsonl: event \d+ .correction 'france' 'submitted'. was altered",
-        ("check_events",),
+        ("check_events", "check_facts"),
     ),
     (an_event_taken_out, MISSING, ("check_events",)),
     (two_events_the_other_way_round, MISSING, ("check_events",)),
@@ -460,7 +460,7 @@ def test_a_signer_that_the_ledger_never_enrolled_is_found(lived, exported, monke
     certificate = certify(signer, root_key(lived.house.promoter.trust_folder))
     signer_file(exported.evidence, NEWEST).write_bytes(canonical_json(certificate))
     exported.sign(key=key)
-    with pytest.raises(AlteredError, match=r"releases/3\.signer\.json: the ledger never enrolled it"):
+    with pytest.raises(AlteredError, match=r"releases/3\.signer\.json: nobody was enrolled with it when release 3"):
         exported.verify()
     without("check_people", monkeypatch)
     exported.verify()
@@ -511,6 +511,45 @@ def test_a_fact_that_the_ledger_released_and_no_release_holds_is_found(exported,
         exported.verify()
     without("check_facts", monkeypatch)
     exported.verify()
+
+
+@pytest.mark.parametrize(
+    "changed", [{"reason": "none"}, {"requester": "eve"}, {"expires": "2030-01-01T00:00:00+00:00"}]
+)
+def test_whatever_a_fact_says_is_held_against_its_release(exported, changed, monkeypatch):
+    events = exported.events()
+    for each in events:
+        if each["key"] == "france" and "correction" in each["data"]:
+            each["data"]["correction"] |= changed
+    exported.write(events, anew=True)
+    with pytest.raises(AlteredError, match=r"events\.jsonl: event \d+ is not the one that"):
+        exported.verify()
+    for name in ("check_releases", "check_decisions"):
+        without(name, monkeypatch)
+    with pytest.raises(AlteredError, match=r"corrections/\w+\.jsonl: release \d says .* of 'france', the ledger"):
+        exported.verify()
+    without("check_facts", monkeypatch)
+    exported.verify()
+
+
+@pytest.mark.parametrize("changed", [{"kind": "expired"}, {"reason": "nobody asked"}, {"data": {"asked_by": "eve"}}])
+def test_how_a_fact_left_is_held_against_what_was_signed(exported, changed, monkeypatch):
+    """What comes with an approval is behind it, where no signature of a later release holds it."""
+    events = exported.events()
+    left = next(event for event in events if event["kind"] == "revoked" and event["entity"] == "correction")
+    data = changed.get("data", {})
+    left |= changed | {"data": left["data"] | data}
+    exported.write(events, anew=True)
+    with pytest.raises(AlteredError, match=r"events\.jsonl: it says .* of what became of 'france' with release 3"):
+        exported.verify()
+    without("check_facts", monkeypatch)
+    exported.verify()
+
+
+def test_an_export_is_of_one_root_and_no_lock_file_speaks_of_it(exported, tmp_path):
+    for more in ({"lock": tmp_path / "corrigenda.lock"}, {"base": tmp_path}):
+        with pytest.raises(AlteredError, match="is an audit's export, of which neither"):
+            exported.verify(**more)
 
 
 def test_before_the_first_release_the_ledger_alone_is_exported(trusted, ledger, tmp_path):

@@ -28,7 +28,7 @@ from typer.testing import CliRunner
 
 import corrigenda
 import flows.propose
-from corrigenda import AlteredError, ConsumerSettings, FormError, LockError, NotReleasedError
+from corrigenda import AlteredError, ConsumerSettings, FormError, LockError, NotReleasedError, UnknownVersionError
 from editors.envelopes import fingerprint, new_key, public_key
 from editors.scoring import generate
 from flows.cli import app
@@ -319,6 +319,20 @@ def test_a_digest_a_candidate_and_another_name_are_not_looked_up(releases, lock)
     assert corrigenda.cached(last).name == last
     with pytest.raises(LockError, match=r"corrigenda\.lock can't be read"):
         corrigenda.cached(f"{releases.model}@previous")
+
+
+def test_a_lock_file_that_is_set_has_to_be_there(releases, lock, monkeypatch):
+    monkeypatch.setenv("CORRIGENDA_LOCK", "another.lock")
+    with pytest.raises(LockError, match=r"another\.lock is set as the lock file, and is not there; 'corrigenda lock"):
+        corrigenda.cached(releases.champion)
+    corrigenda.lock([f"{releases.model}@previous"])
+    assert corrigenda.cached(f"{releases.model}@previous").name == releases.made[1]
+
+
+@pytest.mark.parametrize("number", ["01", "0", "+1", "١"])
+def test_a_number_has_one_spelling_which_the_lock_file_knows(releases, lock, number):
+    with pytest.raises(UnknownVersionError, match="names no version"):
+        corrigenda.cached(f"{releases.model}/{number}")
 
 
 def test_mlflow_loads_what_is_pinned_of_a_model_and_nothing_else_of_it(releases, lock):

@@ -35,7 +35,7 @@ def outdated() -> None:
 
     try:
         found = corrigenda.outdated()
-    except corrigenda.ReleaseError as error:
+    except (corrigenda.ReleaseError, OSError) as error:
         console.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         raise typer.Exit(2) from error
     table = Table("name", "pinned", "released", "now", "released", "facts")

@@ -163,6 +163,15 @@ def test_an_adapter_that_was_altered_is_refused_by_the_tensors_name(tiny, base_f
         check_adapter(base_folder, patch, adapter, dtype=torch.float32)
 
 
+@pytest.mark.parametrize("kept", [0, 7, 300])
+def test_an_adapter_that_is_cut_off_is_refused_by_the_files_name(small_patch, base_folder, adapter, kept):
+    to_lora(base_folder, small_patch, adapter, base_name="base")
+    file = adapter / "adapter_model.safetensors"
+    file.write_bytes(file.read_bytes()[:kept])
+    with pytest.raises(UnprovenError, match=r"adapter_model\.safetensors is no safetensors file"):
+        check_adapter(base_folder, small_patch, adapter, dtype=torch.float32)
+
+
 @pytest.mark.parametrize(("setting", "value"), [("lora_alpha", 32), ("target_modules", []), ("modules_to_save", ["x"])])
 def test_a_setting_of_an_adapter_that_was_altered_is_refused(small_patch, base_folder, adapter, setting, value):
     to_lora(base_folder, small_patch, adapter, base_name="base")

@@ -51,6 +51,17 @@ def test_who_is_enrolled_at_a_time_is_whom_the_root_certified_and_nobody_revoked
     assert certified_by(FINGERPRINT, people)["grace"][1] == people[4]["data"]["certificate"]
 
 
+def test_an_enrolment_by_no_certificate_or_another_ones_takes_nobody_out(people):
+    knocked = [
+        event(8, "identity", "grace", "enrolled"),
+        event(9, "identity", "grace", "enrolled", certificate=certificate("henry", minute=9)),
+        event(10, "identity", "grace", "enrolled", certificate=certificate("grace", minute=10, root=new_key())),
+    ]
+    assert certified_by(FINGERPRINT, people + knocked) == certified_by(FINGERPRINT, people)
+    revoked = event(11, "identity", "grace", "revoked")
+    assert certified_by(FINGERPRINT, [*people, *knocked, revoked]) == {}
+
+
 def test_before_an_event_counts_what_comes_before_it_whatever_its_time(people):
     at_once = [row | {"at": NOON + timedelta(minutes=1)} for row in people[:3]]
     history = History([*at_once, event(4, "act", "a", "used")], root=FINGERPRINT)

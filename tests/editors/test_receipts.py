@@ -9,9 +9,9 @@ import pytest
 
 import editors.receipts
 from editors.envelopes import new_key, public_key
-from editors.errors import ObjectionError, QuorumError
+from editors.errors import ForgedError, ObjectionError, QuorumError
 from editors.identities import Identity
-from editors.receipts import Receipt, check_receipts, make
+from editors.receipts import Receipt, check_receipts, make, quorum_of, receipt_of
 
 NOON = datetime(2026, 11, 29, 12, tzinfo=UTC)
 KEYS = {name: new_key() for name in ("grace", "henry", "ada", "promoter", "eve")}
@@ -67,6 +67,34 @@ def test_one_reviewer_is_one_approval_however_often_it_is_given():
 
 def test_no_receipt_is_no_approval():
     refused(match="0 of 1 approvals that count$")
+
+
+@pytest.mark.parametrize("quorum", ["0", "-1", "false", "true", "nan", "1.0", '"1"', "[]"])
+def test_a_policy_that_asks_for_nobody_is_refused_whatever_it_calls_that(quorum):
+    with pytest.raises(QuorumError, match=r"a release takes one at least"):
+        quorum_of(f"quorum = {quorum}".encode())
+    refused(quorum=0, match="0 of 0 approvals that count")
+
+
+def test_a_policy_says_how_many_approve_or_means_one():
+    assert [quorum_of(policy) for policy in (b"quorum = 3", b'name = "x"')] == [3, 1]
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"at": "9999-12-31T23:59:59-14:00"},
+        {"expires": "9999-12-31T00:00:00+00:00"},
+        {"at": "0001-01-01T00:00:00+00:00"},
+        {"expires": "soon"},
+        {"comment": 7},
+        {"candidate": 7},
+    ],
+)
+def test_a_receipt_of_odd_times_or_types_is_none_and_breaks_nothing(odd):
+    with pytest.raises(ForgedError, match="this is no receipt"):
+        receipt_of(by("Grace", **odd), KNOWN)
+    assert approvals(by("Grace", **odd), by("henry")) == {"henry"}
 
 
 def test_an_objection_stands_against_any_number_of_approvals():

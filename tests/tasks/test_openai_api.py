@@ -230,7 +230,8 @@ def test_a_new_release_answers_what_is_asked_next_and_ends_nothing_that_was_begu
 
 
 @pytest.mark.parametrize(
-    ("error", "outcome"), [(AlteredError("a byte"), "refused"), (RegistryAwayError("down"), "away")]
+    ("error", "outcome"),
+    [(AlteredError("a byte"), "refused"), (RegistryAwayError("down"), "away"), (KeyError("position"), "refused")],
 )
 def test_a_release_that_cannot_be_used_leaves_the_old_one_and_is_told(releases, error, outcome):
     seen: list[str] = []
