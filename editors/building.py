@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from editors.digests import sha256_file
+from editors.digests import canonical_json, sha256_file
 from editors.errors import UnprovenError
 from editors.evidence import naming
 from editors.folders import files_of
@@ -145,7 +145,24 @@ def _check_tensors(ours: Path, theirs: Path) -> None:
         raise UnprovenError(f"{theirs} is no safetensors file: {error}") from error
 
 
-def _settings(file: Path) -> dict[str, Any]:
+def settings_in(file: Path) -> dict[str, Any]:
+    """The settings that a JSON file holds, each once.
+
+    Raises:
+        UnprovenError: it is no JSON object, or says something twice.
+    """
     with naming(file):
-        content: dict[str, Any] = json.loads(file.read_bytes())
-        return {name: value for name, value in content.items() if name not in FREE}
+        content: dict[str, Any] = json.loads(file.read_bytes(), object_pairs_hook=_each_once)
+        return dict(content.items())
+
+
+def _settings(file: Path) -> bytes:
+    """What is compared of a configuration, as the one text that it has: 1, 1.0 and true are three settings."""
+    return canonical_json({name: value for name, value in settings_in(file).items() if name not in FREE})
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("it says something twice")
+    return found

@@ -25,7 +25,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from editors.building import equal, write_patched
+from editors.building import equal, settings_in, write_patched
+from editors.digests import canonical_json
 from editors.errors import UnprovenError
 from editors.evidence import naming
 from editors.layouts import layout_of, read_weight, site_module, sites_of
@@ -134,9 +135,9 @@ def check_adapter(base_folder: Path, patch: Patch, folder: Path, *, dtype: torch
     model = load_model(base_folder, device="cpu")[0]
     factors = _factors(model, patch, dtype=dtype)
     with naming(folder / CONFIG):
-        theirs: dict[str, Any] = json.loads((folder / CONFIG).read_bytes())
+        theirs = settings_in(folder / CONFIG)
         wanted = _config(model, factors, base_name=theirs["base_model_name_or_path"])
-        if theirs != wanted:
+        if canonical_json(theirs) != canonical_json(wanted):
             raise UnprovenError(f"{folder / CONFIG} says something else than what the base and the patch give")
     try:
         found = load_file(folder / WEIGHTS)

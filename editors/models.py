@@ -22,6 +22,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from editors.artifacts import digest_named
 from editors.errors import InvalidConfigError, ModelLoadError
 
+ADAPTER = "adapter_config.json"
 logger = logging.getLogger(__name__)
 
 
@@ -57,6 +58,8 @@ def load_model(
     """
     if not (folder / "config.json").is_file():
         raise ModelLoadError(folder, "it has no config.json")
+    if (folder / ADAPTER).exists():  # transformers would add it to the weights, where peft is installed
+        raise ModelLoadError(folder, f"it has an {ADAPTER} too, so it is no model by itself; take the adapter out")
     weight_files(folder)
     try:
         model: Any = AutoModelForCausalLM.from_pretrained(
@@ -126,7 +129,7 @@ def weights_digest(folder: Path) -> str:
     """Return the digest of a folder's weights, by tensor; how they are split into files does not matter.
 
     Raises:
-        ModelLoadError: a file of it cannot be read.
+        ModelLoadError: a file of it cannot be read, or two hold the same tensor.
     """
     try:
         return digest_named(_stored_tensors(folder))
@@ -138,7 +141,10 @@ def _stored_tensors(folder: Path) -> Iterator[tuple[str, Tensor]]:
     places: dict[str, Path] = {}
     for file in weight_files(folder):
         with safe_open(file, framework="pt") as opened:
-            places.update(dict.fromkeys(cast(list[str], opened.keys()), file))
+            names = cast(list[str], opened.keys())
+        if twice := sorted(places.keys() & {*names}):
+            raise ModelLoadError(folder, f"{twice[0]} is in {places[twice[0]].name} and in {file.name}")
+        places.update(dict.fromkeys(names, file))
     for name in sorted(places):
         with safe_open(places[name], framework="pt") as opened:
             yield name, opened.get_tensor(name)

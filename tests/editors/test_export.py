@@ -181,6 +181,19 @@ def test_a_setting_of_an_adapter_that_was_altered_is_refused(small_patch, base_f
         check_adapter(base_folder, small_patch, adapter, dtype=torch.float32)
 
 
+def test_a_number_of_another_kind_and_a_setting_said_twice_are_other_settings(small_patch, base_folder, adapter):
+    to_lora(base_folder, small_patch, adapter, base_name="base")
+    file = adapter / "adapter_config.json"
+    config = json.loads(file.read_text())
+    for text, match in (
+        (json.dumps(config | {"r": float(config["r"])}), "something else"),
+        (f'{{"r": 7, {json.dumps(config)[1:]}', "it says something twice"),
+    ):
+        file.write_text(text)
+        with pytest.raises(UnprovenError, match=rf"adapter_config\.json.*{match}"):
+            check_adapter(base_folder, small_patch, adapter, dtype=torch.float32)
+
+
 def test_a_checkpoint_reloads_with_the_patched_models_logits(patch, base_folder, whole):
     lost = to_checkpoint(base_folder, patch, whole, prompts=PROMPTS)
     model = AutoModelForCausalLM.from_pretrained(whole).eval()

@@ -28,6 +28,16 @@ def test_one_changed_weight_changes_the_digest(tiny, base_folder: Path, tmp_path
     assert weights_digest(tmp_path / "changed") != weights_digest(base_folder)
 
 
+def test_a_folder_in_which_an_adapter_or_a_tensor_lies_beside_the_model_is_refused(base_folder: Path):
+    (weights,) = base_folder.glob("*.safetensors")
+    (base_folder / "more.safetensors").write_bytes(weights.read_bytes())
+    with pytest.raises(ModelLoadError, match=r"is in model\.safetensors and in more\.safetensors"):
+        weights_digest(base_folder)
+    (base_folder / "adapter_config.json").write_text("{}")
+    with pytest.raises(ModelLoadError, match=r"it has an adapter_config\.json too"):
+        load_model(base_folder, device="cpu")
+
+
 def test_an_empty_folder_is_refused_by_name(tmp_path: Path):
     with pytest.raises(ModelLoadError, match=rf"{tmp_path}.*config.json"):
         load_model(tmp_path)
