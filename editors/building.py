@@ -8,7 +8,6 @@ base needs to believe nobody about weights: they build them again, and compare e
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -26,7 +25,7 @@ from editors.evidence import naming
 from editors.folders import files_of
 from editors.models import load_model, weights_digest
 from editors.patch import Patch, apply_
-from editors.verifying import is_written
+from editors.verifying import is_written, json_of
 
 FREE = {"transformers_version"}
 """What a configuration may say otherwise: by which version of transformers it was written."""
@@ -145,24 +144,6 @@ def _check_tensors(ours: Path, theirs: Path) -> None:
         raise UnprovenError(f"{theirs} is no safetensors file: {error}") from error
 
 
-def settings_in(file: Path) -> dict[str, Any]:
-    """The settings that a JSON file holds, each once.
-
-    Raises:
-        UnprovenError: it is no JSON object, or says something twice.
-    """
-    with naming(file):
-        content: dict[str, Any] = json.loads(file.read_bytes(), object_pairs_hook=_each_once)
-        return dict(content.items())
-
-
 def _settings(file: Path) -> bytes:
     """What is compared of a configuration, as the one text that it has: 1, 1.0 and true are three settings."""
-    return canonical_json({name: value for name, value in settings_in(file).items() if name not in FREE})
-
-
-def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("it says something twice")
-    return found
+    return canonical_json({name: value for name, value in json_of(file).items() if name not in FREE})

@@ -25,7 +25,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from editors.building import equal, settings_in, write_patched
+from editors.building import equal, write_patched
 from editors.digests import canonical_json
 from editors.errors import UnprovenError
 from editors.evidence import naming
@@ -34,6 +34,7 @@ from editors.models import load_model, weights_digest
 from editors.patch import Delta, LowRank, Patch, applied
 from editors.reducing import Survival, cut, is_whole, relative_error, survival
 from editors.tokens import text_row
+from editors.verifying import json_of
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
@@ -135,7 +136,7 @@ def check_adapter(base_folder: Path, patch: Patch, folder: Path, *, dtype: torch
     model = load_model(base_folder, device="cpu")[0]
     factors = _factors(model, patch, dtype=dtype)
     with naming(folder / CONFIG):
-        theirs = settings_in(folder / CONFIG)
+        theirs = json_of(folder / CONFIG)
         wanted = _config(model, factors, base_name=theirs["base_model_name_or_path"])
         if canonical_json(theirs) != canonical_json(wanted):
             raise UnprovenError(f"{folder / CONFIG} says something else than what the base and the patch give")

@@ -318,13 +318,20 @@ def json_of(file: Path) -> dict[str, Any]:
     """The JSON object that a file holds.
 
     Raises:
-        UnprovenError: it holds none.
+        UnprovenError: it holds none, or says something twice.
     """
     with naming(file):
-        found = json.loads(content_of(file))
+        found = json.loads(content_of(file), object_pairs_hook=_each_once)
         if not isinstance(found, dict):
             raise UnprovenError(f"{file} holds no JSON object")
         return cast(dict[str, Any], found)
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("it says something twice")
+    return found
 
 
 def content_of(file: Path) -> bytes:

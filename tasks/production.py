@@ -142,9 +142,9 @@ def compare(found: InProduction, *, store: Store, settings: Settings) -> Iterato
 
 
 def _approvals(release: Release, approved: Mapping[str, Any], ledger: Ledger) -> list[Approval]:
-    counted = approved["data"].get("receipts", [])
+    let_through = approved["data"].get("receipts", [])
     given = receipts_for(release.candidate, ledger, at=release.at)
-    says = [claimed(each)["predicate"] for each in given if digest_of_envelope(each) in counted]
+    says = [claimed(each)["predicate"] for each in given if digest_of_envelope(each) in let_through]
     return [Approval(reviewer=each["reviewer"], method=each["method"], comment=each["comment"]) for each in says]
 
 
@@ -208,19 +208,15 @@ def _same_facts(
     found: InProduction, there: Mapping[str, Correction], *, store: Store, corrections: str
 ) -> Iterator[str | Difference]:
     """Whether a release holds just the facts that the ledger says were released, each saying the same."""
-    by_ledger, by_store = ({each.id: each for each in facts} for facts in (_said(found), there.values()))
+    by_ledger = {each.correction.id: each.correction for each in found.facts}
     where, odd = store.place(f"blobs/{corrections}"), False
-    for key in sorted(by_ledger.keys() | by_store.keys()):
-        told, other = _in_words(by_ledger.get(key)), _in_words(by_store.get(key))
+    for key in sorted(by_ledger.keys() | there.keys()):
+        told, other = _in_words(by_ledger.get(key)), _in_words(there.get(key))
         if told != other:
             odd = True
             yield Difference(what=f"the fact {key}", where=where, told=told, found=other, way_out=LEDGER)
     if not odd:
-        yield f"object store: it holds what was released then and nothing else, {counted(len(by_store), 'fact')}"
-
-
-def _said(found: InProduction) -> list[Correction]:
-    return [each.correction for each in found.facts]
+        yield f"object store: it holds what was released then and nothing else, {counted(len(there), 'fact')}"
 
 
 def _in_words(fact: Correction | None) -> str:
