@@ -14,12 +14,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from editors.corroborating import check_acts, check_decisions, check_facts, check_people
+from editors.corroborating import (
+    check_acts,
+    check_asked,
+    check_decisions,
+    check_facts,
+    check_people,
+    submitted_in,
+)
 from editors.envelopes import fingerprint
 from editors.errors import UnprovenError
-from editors.events import EMPTY, flaw_of_link, head_of, read_lines
+from editors.events import Chain, read_lines
 from editors.evidence import (
     AUDIT,
+    CANDIDATE,
     EVENTS,
     FOLDER,
     README,
@@ -30,6 +38,7 @@ from editors.evidence import (
     corrections_file,
     naming,
     report_file,
+    submitted_file,
 )
 from editors.folders import files_of
 from editors.history import History
@@ -72,6 +81,7 @@ def verify_audit(folder: Path, *, root: str, report: Report = lambda line: None)
     report(f"releases: {check_releases(chain, history, folder)}")
     report(f"decisions: {check_decisions(chain, history, evidence)}")
     report(f"facts: {check_facts(chain, history, folder)}")
+    report(f"asked: {check_asked(chain, history, evidence)}")
     report(f"people: {check_people(chain, history, evidence)}")
     report(f"acts: {check_acts(history)}")
     report(f"contents: {check_contents(chain, history, folder)}")
@@ -101,12 +111,12 @@ def check_root(folder: Path, root: str) -> str:
 
 def check_events(history: History, folder: Path, card: Mapping[str, Any]) -> str:
     """Follow the ledger's events from the first one to the end that the card names."""
-    file, head = folder / EVENTS, EMPTY
+    file, followed = folder / EVENTS, Chain()
     with naming(file):
         for row in history.rows:
-            if flaw := flaw_of_link(row, head):
+            if flaw := followed.flaw_of_next(row):
                 raise UnprovenError(f"{file}: {flaw}")
-            head = head_of(row)
+    head = followed.head
     if card.get("ledger") != {"sequence": head.sequence, "digest": head.digest}:
         raise UnprovenError(f"{file}: it ends at event {head.sequence}, {head.digest[:12]}, which {AUDIT} doesn't name")
     return f"{head.sequence:,} events, each naming the one before it; the last is {head.digest}"
@@ -143,6 +153,9 @@ def check_contents(chain: Sequence[Link], history: History, folder: Path) -> str
     evidence = folder / FOLDER
     named: dict[Path, str] = {}
     for link in chain:
+        with naming(link.folder / CANDIDATE):
+            submitted = submitted_in(link.manifest, history, before=link.record["ledger"]["sequence"])
+            named |= {submitted_file(evidence, digest): digest for digest in submitted}
         named[report_file(evidence, link.record["report"])] = link.record["report"]
         named[corrections_file(evidence, link.record["corrections"])] = link.record["corrections"]
     named |= {certificate_file(evidence, digest): digest for digest in history.certificates()}

@@ -10,15 +10,25 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
+from editors.changes import (
+    Facts,
+    check_changes,
+    check_editing,
+    check_entered_once,
+    check_withdrawal,
+    submissions_of,
+    submitting,
+)
 from editors.digests import digest_of
 from editors.envelopes import claimed, digest_of_envelope, verify
 from editors.errors import UnprovenError, UntrustedError
 from editors.events import Row
 from editors.evidence import CANDIDATE, EVENTS, FOLDER, RELEASE, certificate_file, corrections_file, naming, signer_file
-from editors.history import History, certified_in, last_opening, receipts_since, who_took_part
+from editors.history import History, last_opening, receipts_since, who_took_part
 from editors.identities import normalised
 from editors.receipts import BOUND_TO, check_receipts, quorum_of
 from editors.verifying import Link, content_of, named_content
@@ -55,6 +65,45 @@ def check_facts(chain: Sequence[Link], history: History, folder: Path) -> str:
     return f"each release holds what the events released, the newest {count}"
 
 
+def check_asked(chain: Sequence[Link], history: History, evidence: Path) -> str:
+    """Hold what each release brings, takes out and brings back against what people signed who asked for it.
+
+    That a signed file says of a fact what was released was asked when it was promoted; it lies in the export.
+    """
+    links, acts = {link.candidate: link for link in chain}, history.acts()
+
+    @lru_cache(maxsize=4)
+    def facts_of(candidate: str) -> Facts:
+        return _facts_in(links[candidate], evidence) if candidate in links else {}
+
+    for link in chain:
+        approval, manifest = _approval_of(link, history), link.manifest
+        with naming(link.folder / CANDIDATE):
+            facts = {"before": facts_of(manifest["parent"]), "after": facts_of(link.candidate)}
+            check_changes(manifest, **facts)
+            check_withdrawal(manifest, **facts, past=history, facts_of=facts_of, now=approval["at"])
+            brought = [*manifest["new"], *manifest["returning"]]
+            envelope_of, before = acts.__getitem__, approval["seq"]
+            for submission in submissions_of(brought, past=history, envelope_of=envelope_of, before=before):
+                check_entered_once(submission, history)
+            for key in brought:
+                check_editing(key, facts["after"][key], past=history, before=before)
+    return "for all that these releases bring, take out and bring back there is the signature of who asked for it"
+
+
+def submitted_in(manifest: Mapping[str, Any], history: History, *, before: int) -> set[str]:
+    """The sha256 of each file from which a release brought facts, or brought them back.
+
+    Args:
+        manifest: of its candidate.
+        history: the events.
+        before: the number of the one that approved it.
+    """
+    brought = [*manifest["new"], *manifest["returning"]]
+    events = [submitting(key, past=history, before=before) for key in brought]
+    return {str(event["data"]["sha256"]) for event in events if event}
+
+
 def check_people(chain: Sequence[Link], history: History, evidence: Path) -> str:
     """Hold the certificates of those who let a release through, and of what signed it, against who was enrolled."""
     known = history.certificates()
@@ -62,7 +111,7 @@ def check_people(chain: Sequence[Link], history: History, evidence: Path) -> str
         raise UnprovenError(f"{evidence.parent / EVENTS}: the root certified nobody in it, so it proves nothing")
     for link in chain:
         approval = _approval_of(link, history)
-        certified = history.certified(approval)
+        certified = history.certified(approval["seq"])
         then = {digest_of_envelope(certificate) for _, certificate in certified.values()}
         if wrong := [digest for digest in link.record["certificates"] if digest not in then]:
             raise UnprovenError(
@@ -71,12 +120,14 @@ def check_people(chain: Sequence[Link], history: History, evidence: Path) -> str
             )
         signer = signer_file(evidence, link.position)
         with naming(signer):
-            if digest_of_envelope(json.loads(content_of(signer))) not in then | history.certified_after(approval):
+            if digest_of_envelope(json.loads(content_of(signer))) not in then | history.certified_after(
+                approval["seq"]
+            ):
                 raise UnprovenError(
                     f"{signer}: nobody was enrolled with it when release {link.position} was approved, nor since"
                 )
-    others = [e["seq"] for e in history.of("identity") if e["kind"] == "enrolled" and not certified_in(e, history.root)]
-    return f"{len(known)} certificates are the root's{_but(others, 'enrol somebody by none, which counts for nothing')}"
+    idle = _but(history.without_effect(), "enrol or revoke by nobody who may, and count for nothing")
+    return f"{len(known)} certificates are the root's{idle}"
 
 
 def check_acts(history: History) -> str:
@@ -93,24 +144,24 @@ def _told_of(link: Link, history: History, evidence: Path) -> dict[str, Any]:
         UntrustedError: by the events it could not be: too few approve who may, or somebody objected.
     """
     approval, record = _approval_of(link, history), link.record
-    at = approval["at"]
-    opened = last_opening(history.of("candidate", link.candidate), at=at)
-    if opened is None:
+    at, before = approval["at"], approval["seq"]
+    opening = last_opening(history.of("candidate", link.candidate), before=before)
+    if opening is None:
         raise UnprovenError(f"{link.folder / RELEASE}: the ledger never opened {link.candidate[:12]}")
-    excluded = who_took_part(link.manifest, lambda key: history.of("correction", key), at=at)
+    excluded = who_took_part(link.manifest, lambda key: history.of("correction", key), before=before)
     given = [event for event in history.of("receipt") if event["key"].startswith(f"{link.candidate}:")]
     policy = named_content(evidence / "policies" / f"{record['policy']}.toml", record["policy"])
     counted = check_receipts(
-        receipts_since(opened, given, at=at),
+        receipts_since(opening, given, before=before),
         **{name: record[name] for name in BOUND_TO},
-        opened=opened,
-        identities={key: identity for key, (identity, _) in history.certified(approval).items()},
+        opened=opening["at"],
+        identities=history.identities(before),
         quorum=quorum_of(policy),
         excluded=excluded,
         now=at,
     )
     return {
-        "opened": opened.astimezone(UTC).isoformat(),
+        "opened": opening["at"].astimezone(UTC).isoformat(),
         "took_part": sorted(excluded),
         "reviewer": approval["actor"],
         "comment": approval["reason"],
@@ -132,11 +183,19 @@ def _check_left(link: Link, history: History, file: Path) -> None:
             )
 
 
-def _check_facts_of(link: Link, told: Mapping[str, Any], evidence: Path) -> None:
+def _facts_in(link: Link, evidence: Path) -> Facts:
+    """The facts of a release, as they lie in the export."""
     file = corrections_file(evidence, link.record["corrections"])
     content = named_content(file, link.record["corrections"])
     with naming(file):
-        there = {fact["id"]: _says(fact) for fact in map(json.loads, content.splitlines())}
+        return {fact["id"]: fact for fact in map(json.loads, content.splitlines())}
+
+
+def _check_facts_of(link: Link, told: Mapping[str, Any], evidence: Path) -> None:
+    file = corrections_file(evidence, link.record["corrections"])
+    facts = _facts_in(link, evidence)
+    with naming(file):
+        there = {key: _says(fact) for key, fact in facts.items()}
         for key in sorted(there.keys() | told.keys()):
             if there.get(key) != told.get(key):
                 raise UnprovenError(
@@ -186,7 +245,7 @@ def _is_signed(event: Row, history: History) -> bool:
     try:
         envelope = event["data"]["envelope"]
         statement = claimed(envelope)
-        identity, _ = history.certified(event)[normalised(str(statement["predicate"]["by"]))]
+        identity = history.identities(event["seq"])[normalised(str(statement["predicate"]["by"]))]
         verify(envelope, identity.public_key)
         return digest_of(statement) == event["key"]
     except (UntrustedError, KeyError, TypeError, ValueError):

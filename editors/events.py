@@ -15,6 +15,7 @@ from typing import Any
 
 from editors.digests import canonical_json, digest_of
 from editors.errors import UnprovenError
+from editors.lifecycle import flaw_of_transition
 
 GENESIS = "0" * 64
 COLUMNS: Mapping[str, type] = {
@@ -44,6 +45,25 @@ class Head:
 
 
 EMPTY = Head(sequence=0, digest=GENESIS, at=datetime.min.replace(tzinfo=UTC))
+
+
+class Chain:
+    """A chain that is followed, event by event, from the first one on."""
+
+    def __init__(self) -> None:
+        self.head = EMPTY
+        self._states: dict[tuple[str, str], str] = {}
+
+    def flaw_of_next(self, row: Row) -> str:
+        """Why an event does not come next, by its digests or by the state of its thing; else empty, and it is taken."""
+        thing = row["entity"], row["key"]
+        flaw = flaw_of_link(row, self.head)
+        if not flaw and (odd := flaw_of_transition(*thing, state=self._states.get(thing), kind=row["kind"])):
+            flaw = f"event {row['seq']}: {odd}"
+        if not flaw:
+            self.head = head_of(row)
+            self._states[thing] = row["kind"]
+        return flaw
 
 
 def digest_of_row(row: Row) -> str:

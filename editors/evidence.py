@@ -112,6 +112,11 @@ def act_file(evidence: Path, digest: str) -> Path:
     return evidence / "acts" / f"{digest}.json"
 
 
+def submitted_file(evidence: Path, digest: str) -> Path:
+    """A file that somebody signed for, from which facts of a release came."""
+    return evidence / "submissions" / digest
+
+
 def named_by(evidence: Path, record: Mapping[str, Any]) -> dict[Path, str]:
     """The files that a release's manifest names by digest, each with it: policy, receipts, certificates."""
     policy = str(record["policy"])

@@ -7,18 +7,38 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from functools import cached_property
+from itertools import pairwise
+from typing import Any, Protocol
 
+from editors.acts import read_act
 from editors.digests import digest_of
-from editors.envelopes import claimed, digest_of_envelope
+from editors.envelopes import claimed, digest_of_envelope, fingerprint
 from editors.errors import ForgedError, UntrustedError
 from editors.events import EMPTY, Head, Row, head_of
 from editors.identities import Identity, identity_of, normalised
+from editors.lifecycle import Entity
+from editors.receipts import SKEW
 
-Certified = dict[str, tuple[Identity, Mapping[str, Any]]]
+REVOKE_PERSON = "revoke person"
+"""What an administrator signs who revokes somebody."""
+
+Certified = Mapping[str, tuple[Identity, Mapping[str, Any]]]
 """Those who are enrolled by their normalised names, each with the certificate that proves it."""
+
+
+class Past(Protocol):
+    """What was recorded: the ledger, or an export of it."""
+
+    def of(self, entity: Entity, key: str) -> Sequence[Row]:
+        """The events of one thing, oldest first."""
+        ...
+
+    def identities(self, before: int | None = None) -> Mapping[str, Identity]:
+        """Those who are enrolled by their normalised names, now or before the event of a number."""
+        ...
 
 
 class History:
@@ -31,113 +51,168 @@ class History:
         for row in rows:
             self._by_thing[row["entity"], row["key"]].append(row)
             self._by_entity[row["entity"]].append(row)
-        self._certified: dict[int, Certified] = {}
 
     @property
     def head(self) -> Head:
         """Where it ends."""
         return head_of(self.rows[-1]) if self.rows else EMPTY
 
-    def of(self, entity: str, key: str | None = None) -> list[Row]:
+    def of(self, entity: Entity, key: str | None = None) -> list[Row]:
         """The events of one thing, or of all things of a kind, oldest first."""
         return self._by_entity.get(entity, []) if key is None else self._by_thing.get((entity, key), [])
 
-    def certified(self, before: Row) -> Certified:
-        """Those who were enrolled before an event, each with their certificate."""
-        events = self.of("identity")
-        count = bisect_left([event["seq"] for event in events], before["seq"])
-        if count not in self._certified:
-            self._certified[count] = certified_by(self.root, events[:count])
-        return self._certified[count]
+    def certified(self, before: int | None = None) -> Certified:
+        """Those who were enrolled at the end or before the event of a number, each with their certificate."""
+        steps = self._steps
+        count = len(steps) if before is None else bisect_left(steps, before, key=lambda step: step[0])
+        return steps[count - 1][1] if count else {}
 
-    def certified_after(self, event: Row) -> set[str]:
-        """The digests of the certificates with which somebody was enrolled after an event."""
-        later = [each for each in self.of("identity") if each["seq"] > event["seq"] and certified_in(each, self.root)]
-        return {digest_of_envelope(each["data"]["certificate"]) for each in later}
+    def identities(self, before: int | None = None) -> dict[str, Identity]:
+        """The same without the certificates."""
+        return {key: identity for key, (identity, _) in self.certified(before).items()}
+
+    def without_effect(self) -> list[int]:
+        """The numbers of events that enrol or revoke somebody, and change nothing."""
+        nobody: Certified = {}
+        steps = [(0, nobody), *self._steps]
+        return [seq for (_, before), (seq, after) in pairwise(steps) if before == after]
+
+    def certified_after(self, event: int) -> set[str]:
+        """The digests of the certificates with which somebody was enrolled after the event of a number."""
+        return {digest for seq, digest, _ in self._certificates if seq > event}
 
     def certificates(self) -> dict[str, Mapping[str, Any]]:
         """All certificates of the root with which somebody was ever enrolled, by digest."""
-        found = [event["data"]["certificate"] for event in self.of("identity") if certified_in(event, self.root)]
-        return {digest_of(each): each for each in found}
+        return {digest_of(certificate): certificate for _, _, certificate in self._certificates}
 
     def acts(self) -> dict[str, Mapping[str, Any]]:
         """All acts that were used, by the digest of their envelopes."""
         used = [event["data"] for event in self.of("act") if event["kind"] == "used"]
         return {digest_of(data["envelope"]): data["envelope"] for data in used if "envelope" in data}
 
+    @cached_property
+    def _steps(self) -> list[tuple[int, Certified]]:
+        """Who is enrolled after each event that enrols or revokes."""
+        return list(enrolments(self.root, self.of("identity"), lambda key: self.of("act", key)))
 
-def last_opening(history: Iterable[Row], *, at: datetime | None = None) -> datetime | None:
-    """When a candidate was last opened, now or at a time, by its history; None where it never was."""
-    return max((e["at"] for e in history if e["kind"] == "opened" and (at is None or e["at"] <= at)), default=None)
+    @cached_property
+    def _certificates(self) -> list[tuple[int, str, Mapping[str, Any]]]:
+        """What the root certified: the number of the event that enrols by it, the digest of what it signed, and all."""
+        found = [(each["seq"], each["data"]["certificate"]) for each in self.of("identity") if self._certifies(each)]
+        return [(seq, digest_of_envelope(certificate), certificate) for seq, certificate in found]
+
+    def _certifies(self, event: Row) -> bool:
+        return certified_in(event, self.root) is not None
 
 
-def receipts_since(opened: datetime, given: Iterable[Row], *, at: datetime | None = None) -> list[Mapping[str, Any]]:
+def last_opening(history: Iterable[Row], *, before: int | None = None) -> Row | None:
+    """The event that last opened a candidate, of all or before a number, by its history; None where none did."""
+    found = None
+    for event in history:
+        if event["kind"] == "opened" and _is_before(event, before):
+            found = event
+    return found
+
+
+def receipts_since(opening: Row, given: Iterable[Row], *, before: int | None = None) -> list[Mapping[str, Any]]:
     """Everything that was given as a receipt for a candidate since it was opened, unverified, oldest first.
 
     What holds no statement is left out, and so is one that was given before the opening already.
 
     Args:
-        opened: when the candidate was last opened.
+        opening: the event that last opened the candidate.
         given: the events of all receipts about it, oldest first.
-        at: only what was given by then.
+        before: only what was given before the event of this number.
     """
     found: list[Mapping[str, Any]] = []
-    before: set[str] = set()
+    earlier: set[str] = set()
     for event in given:
-        if at is not None and event["at"] > at:
+        if not _is_before(event, before):
             continue
         try:
             envelope = event["data"]["envelope"]
             statement = digest_of(claimed(envelope))
         except (ForgedError, KeyError, TypeError, ValueError):
             continue
-        if event["at"] < opened:
-            before.add(statement)
-        elif statement not in before:
+        if event["seq"] < opening["seq"]:
+            earlier.add(statement)
+        elif statement not in earlier:
             found.append(envelope)
     return found
 
 
 def who_took_part(
-    manifest: Mapping[str, Any], history_of: Callable[[str], Iterable[Row]], *, at: datetime | None = None
+    manifest: Mapping[str, Any], history_of: Callable[[str], Iterable[Row]], *, before: int | None = None
 ) -> frozenset[str]:
     """Normalised names of those who submitted, requested or withdrew what a candidate changes.
 
     Args:
         manifest: of the candidate.
         history_of: the events of a correction, by its id.
-        at: only by then.
+        before: only what came before the event of this number.
     """
     leaving = manifest["leaving"]
     keys = [*manifest["new"], *manifest["returning"], *(each["id"] for each in leaving)]
     names = [manifest.get("asked_by", ""), *(each["asked_by"] for each in leaving)]
     for key in keys:
-        names += _behind(event for event in history_of(key) if at is None or event["at"] <= at)
+        names += _behind(event for event in history_of(key) if _is_before(event, before))
     return frozenset(normalised(name) for name in names if name)
 
 
-def certified_by(root: str, events: Iterable[Row], *, at: datetime | None = None) -> Certified:
-    """Those who are enrolled, now or at a time: only whom the root vouches for.
+def certified_by(
+    root: str, events: Iterable[Row], uses_of: Callable[[str], Iterable[Row]], *, before: int | None = None
+) -> Certified:
+    """Those who are enrolled, now or before the event of a number; see `enrolments`."""
+    found: Certified = {}
+    for seq, step in enrolments(root, events, uses_of):
+        if before is not None and seq >= before:
+            break
+        found = step
+    return found
 
-    What enrols somebody by no certificate of the root, or by another one's, changes nothing.
+
+def enrolments(
+    root: str, events: Iterable[Row], uses_of: Callable[[str], Iterable[Row]]
+) -> Iterator[tuple[int, Certified]]:
+    """Those who are enrolled after each event of an identity, by the event's number: only whom the root vouches for.
+
+    What enrols somebody by no certificate of the root, or by another one's, changes nothing. Nor does what revokes
+    somebody without the act of an administrator about just their key, used since they were enrolled.
 
     Args:
         root: its fingerprint.
         events: of all identities, oldest first.
-        at: the time.
+        uses_of: the events of an act, by its digest.
     """
     found: Certified = {}
+    since: dict[str, int] = {}
     ended: dict[str, datetime] = {}
     for event in events:
-        if at is not None and event["at"] > at:
-            continue
         key = event["key"]
         if event["kind"] == "revoked":
-            ended[key] = event["at"]
-            found.pop(key, None)
+            if key in found and is_asked_for(event, found, uses_of, since=since[key]):
+                ended[key] = event["at"]
+                found = {name: each for name, each in found.items() if name != key}
         elif (identity := certified_in(event, root)) and identity.key == key and not is_old(identity, ended.get(key)):
-            found[key] = identity, event["data"]["certificate"]
-    return found
+            found = {**found, key: (identity, event["data"]["certificate"])}
+            since[key] = event["seq"]
+        yield event["seq"], found
+
+
+def is_asked_for(event: Row, enrolled: Certified, uses_of: Callable[[str], Iterable[Row]], *, since: int) -> bool:
+    """Whether an administrator signed for what revokes somebody, and that act was used since an event's number."""
+    identities = {key: identity for key, (identity, _) in enrolled.items()}
+    about = {event["key"]: fingerprint(identities[event["key"]].public_key)}
+    for use in uses_of(str(event["data"].get("act"))):
+        try:
+            act = read_act(use["data"]["envelope"], role="administrator", identities=identities)
+            act.check_age(event["at"], late=SKEW)
+        except (UntrustedError, KeyError, TypeError, ValueError):
+            continue
+        asked = (act.digest, act.asked.verb, act.asked.about) == (use["key"], REVOKE_PERSON, about)
+        if asked and since < use["seq"] < event["seq"]:
+            return True
+    return False
 
 
 def certified_in(event: Row, root: str) -> Identity | None:
@@ -159,3 +234,7 @@ def _behind(history: Iterable[Row]) -> list[str]:
     """Who submitted a correction or changed how it is edited, and on whose behalf."""
     told = [event for event in history if "correction" in event["data"]]
     return [name for event in told for name in (event["actor"], event["data"]["correction"].get("requester") or "")]
+
+
+def _is_before(event: Row, number: int | None) -> bool:
+    return number is None or event["seq"] < number

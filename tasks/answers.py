@@ -22,12 +22,12 @@ from pydantic import BaseModel, ConfigDict
 
 from editors.errors import UntrustedError
 from editors.identities import Identity, normalised
+from editors.lifecycle import Event
 from editors.receipts import Decision
 from tasks.codes import GUESS, owner_of
 from tasks.decisions import counting, course_of
 from tasks.errors import IdentityError, RefusedAnswerError, WrongCodeError
 from tasks.ledger import Ledger
-from tasks.lifecycle import Event
 from tasks.people import identities
 from tasks.receipts import give_receipt
 from tasks.retries import WHILE_AWAY

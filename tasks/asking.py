@@ -10,11 +10,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from editors.acts import Asked
+from editors.changes import RETRY, content_digest
 from editors.digests import digest_of
-from tasks.acts import Asked, of_file
-from tasks.corrections import Correction, Editing
+from editors.lifecycle import Entity
+from tasks.acts import of_file
+from tasks.corrections import Editing
 from tasks.ledger import Ledger
-from tasks.lifecycle import Entity
 
 
 def to_revoke(ledger: Ledger, ids: Sequence[str], *, reason: str, restore: bool, replace: bool) -> Asked:
@@ -52,12 +54,6 @@ def to_roll_back(ledger: Ledger, position: int, *, reason: str, leave_out: bool,
     return Asked(verb="rollback", about={f"release {position}": digest}, reason=reason, options=options)
 
 
-def words_of(rollback: Asked) -> str:
-    """Why a rollback lets a fact leave, as the ledger and the reviewer read it."""
-    (release,) = rollback.about
-    return f"rolled back to {release}: {rollback.reason}"
-
-
 def to_cancel(ledger: Ledger, key: str, *, reason: str) -> Asked:
     """What is signed to have a correction cancelled.
 
@@ -74,7 +70,7 @@ def to_retry(ledger: Ledger, key: str, *, reason: str, editing: Editing | None) 
         UnknownKeyError: the ledger knows no such correction.
     """
     options = {"editing": editing.changes()} if editing else {}
-    return Asked(verb="retry", about=_of_facts(ledger, "correction", key), reason=reason, options=options)
+    return Asked(verb=RETRY, about=_of_facts(ledger, "correction", key), reason=reason, options=options)
 
 
 def to_protect(path: Path, *, reason: str) -> Asked:
@@ -103,4 +99,4 @@ def _said(content: Mapping[str, Any]) -> str:
     """The digest of what a fact says; a line that was refused says nothing."""
     if "correction" not in content:
         return digest_of(dict(content))
-    return Correction.model_validate(content["correction"]).content_digest()
+    return content_digest(content["correction"])

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from editors.auditing import verify_audit
+from editors.corroborating import submitted_in
 from editors.digests import canonical_json, sha256_file
 from editors.envelopes import claimed
 from editors.events import Row, line_of
@@ -33,6 +34,7 @@ from editors.evidence import (
     record_key,
     report_file,
     signed_folder,
+    submitted_file,
     write_file,
 )
 from editors.folders import files_of
@@ -130,6 +132,8 @@ def _write_releases(
         )
     releases: list[Mapping[str, Any]] = []
     for record in gather_releases(approved[-1], store, evidence):
+        for digest in submitted_in(store.manifest(record["candidate"]), history, before=record["ledger"]["sequence"]):
+            write_file(submitted_file(evidence, digest), store.get(digest))
         write_file(report_file(evidence, record["report"]), store.get(record["report"]))
         write_file(corrections_file(evidence, record["corrections"]), store.get(record["corrections"]))
         releases.append(record)

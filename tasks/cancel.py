@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from editors.lifecycle import Event
 from tasks.asking import to_cancel
 from tasks.ledger import Ledger
-from tasks.lifecycle import Event
 from tasks.people import asker
 from tasks.settings import Settings
 

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 from prefect import task
 from pydantic import BaseModel, ConfigDict
 
+from editors.changes import DECIDED
 from editors.digests import canonical_json, digest_of, digest_of_files, sha256_file
-from tasks.changes import DECIDED
+from editors.lifecycle import Event
 from tasks.collect import ACTOR, Batch, events_for, remaining
 from tasks.describe import counted
 from tasks.gate import Verdict, check_verdict
 from tasks.ledger import Ledger
-from tasks.lifecycle import Event
 from tasks.policy import Policy
 from tasks.register import Entry, Registered, lineage_tags, register
 from tasks.report import Report, as_json

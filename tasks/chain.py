@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from editors.events import EMPTY, Head, Row, digest_of_row, flaw_of_link, head_of
-from tasks.errors import BrokenChainError, IllegalTransitionError
-from tasks.lifecycle import TRANSITIONS, Event, check_transition
+from editors.events import Chain, Head, Row, digest_of_row
+from editors.lifecycle import Event
+from tasks.errors import BrokenChainError
 
 
 def links(new: Sequence[Event], *, head: Head, at: datetime) -> list[dict[str, Any]]:
@@ -48,34 +48,20 @@ def verify(rows: Iterable[Row], *, released: Iterable[Row], records: Iterable[Ma
     Raises:
         BrokenChainError: it is not; the first broken link is named.
     """
-    head = EMPTY
-    states: dict[tuple[str, str], str] = {}
+    chain = Chain()
     approvals: dict[int, Row] = {}
     parents: dict[str, str] = {}
     for row in rows:
-        if flaw := flaw_of_link(row, head):
+        if flaw := chain.flaw_of_next(row):
             raise BrokenChainError(flaw)
-        _check_state(row, states)
         if row["entity"] == "candidate" and row["kind"] == "approved":
             approvals[row["seq"]] = row
         if row["entity"] == "candidate" and row["kind"] == "opened":
             parents[row["key"]] = row["data"].get("parent", "")
-        head = head_of(row)
     releases = _check_releases(released, approvals, parents)
     for record in records:
-        _check_record(record, releases, approvals, head)
-    return head
-
-
-def _check_state(row: Row, states: dict[tuple[str, str], str]) -> None:
-    thing = row["entity"], row["key"]
-    if row["kind"] not in TRANSITIONS.get(row["entity"], {}):
-        raise BrokenChainError(f"event {row['seq']}: nothing like {row['entity']} {row['kind']!r} is known")
-    try:
-        check_transition(*thing, state=states.get(thing), kind=row["kind"])
-    except IllegalTransitionError as error:
-        raise BrokenChainError(f"event {row['seq']}: {error}") from error
-    states[thing] = row["kind"]
+        _check_record(record, releases, approvals, chain.head)
+    return chain.head
 
 
 def _check_releases(

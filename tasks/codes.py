@@ -15,9 +15,9 @@ import pyotp
 from pyotp.exceptions import OTPVerificationError
 
 from editors.identities import Identity, normalised
+from editors.lifecycle import Event, in_utc
 from tasks.errors import RefusedAnswerError, WrongCodeError
 from tasks.ledger import Ledger
-from tasks.lifecycle import Event, in_utc
 from tasks.people import secret_of
 from tasks.settings import Settings
 

@@ -6,6 +6,8 @@ which somebody decided counts for nothing, so it may be forced, lost or started 
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel, ConfigDict
@@ -63,6 +65,7 @@ def counting(candidate: str, *, ledger: Ledger, settings: Settings) -> list[Rece
         receipts_for(candidate, ledger),
         bound_to=bound_to(candidate, manifest),
         **held_against(candidate, manifest, ledger, settings),
+        now=datetime.now(UTC),
     )
     return list(given.values())
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from prefect import task
 
 from corrigenda import AlteredError
+from editors.lifecycle import Event, in_utc
 from tasks.candidate import the_open_candidate
 from tasks.closed import mark_closed
 from tasks.collect import ACTOR, events_for
@@ -14,7 +15,6 @@ from tasks.decisions import course_of
 from tasks.errors import IllegalTransitionError, StoreError
 from tasks.findings import Finding, repaired
 from tasks.ledger import Ledger
-from tasks.lifecycle import Event, in_utc
 from tasks.news import tell_news
 from tasks.notices import tell
 from tasks.retries import WHILE_AWAY

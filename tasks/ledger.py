@@ -20,17 +20,18 @@ from alembic.config import Config
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, ProgrammingError
 
 from editors.events import Head
+from editors.lifecycle import TRANSITIONS, Entity, Event, flaw_of_transition, in_utc
 from tasks.chain import links, verify
 from tasks.errors import (
     BusyError,
     ClockError,
+    IllegalTransitionError,
     LedgerError,
     RightsError,
     StaleParentError,
     UnknownKeyError,
     UnreachableError,
 )
-from tasks.lifecycle import TRANSITIONS, Entity, Event, check_transition, in_utc
 from tasks.tables import Release, Standing, end_of, events, releases, releases_in, standings_in
 
 APPEND_LOCK = 0x0C0441
@@ -352,5 +353,7 @@ def _check_transitions(connection: sa.Connection, new: Sequence[Event]) -> None:
         keys = [event.key for event in new if event.entity == entity]
         states.update({(entity, s.key): s.state for s in standings_in(connection, entity, keys=keys)} if keys else {})
     for event in new:
-        check_transition(event.entity, event.key, state=states.get((event.entity, event.key)), kind=event.kind)
-        states[event.entity, event.key] = event.kind
+        thing = event.entity, event.key
+        if flaw := flaw_of_transition(*thing, state=states.get(thing), kind=event.kind):
+            raise IllegalTransitionError(flaw)
+        states[thing] = event.kind

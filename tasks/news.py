@@ -12,9 +12,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from editors.lifecycle import Entity
 from tasks.describe import counted
 from tasks.ledger import Ledger
-from tasks.lifecycle import Entity
 from tasks.notices import Kind, Notice, only_warning, pass_on
 from tasks.reviews import review_runs
 from tasks.settings import Settings

@@ -21,9 +21,9 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from pydantic import BaseModel, ConfigDict
 
 from editors.digests import canonical_json
+from editors.lifecycle import Event
 from tasks.errors import IllegalTransitionError, UnreachableError
 from tasks.ledger import Ledger
-from tasks.lifecycle import Event
 from tasks.prefect_api import prefect_client
 from tasks.settings import Settings
 from tasks.tables import Standing

@@ -15,15 +15,17 @@ from typing import Any
 import pyotp
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from editors.acts import Act, Asked, check_act
 from editors.envelopes import fingerprint, key_of, new_key, public_key, save_key
-from editors.history import Certified, certified_by
+from editors.events import Row
+from editors.history import REVOKE_PERSON, Certified, certified_by
 from editors.identities import Identity, Role, certify, check_name, normalised
+from editors.lifecycle import Entity, Event
 from editors.receipts import REVIEW_SERVICE
 from editors.signing import RELEASE_SIGNER
-from tasks.acts import Act, Asked, check_act, check_unused, sign_act
+from tasks.acts import check_unused, sign_act
 from tasks.errors import IdentityError
 from tasks.ledger import Ledger
-from tasks.lifecycle import Event
 from tasks.own_keys import key_folder_file
 from tasks.sealing import seal, sealing_public, unseal
 from tasks.settings import Settings
@@ -57,6 +59,22 @@ class Enrolled:
     def address(self) -> str:
         """The secret as an otpauth address, which authenticator apps read."""
         return pyotp.TOTP(self.secret).provisioning_uri(name=self.identity.name, issuer_name=ISSUER)
+
+
+@dataclass(frozen=True, slots=True)
+class PastOf:
+    """What a ledger has recorded, under the root that the settings name."""
+
+    ledger: Ledger
+    settings: Settings
+
+    def of(self, entity: Entity, key: str) -> Sequence[Row]:
+        """The events of one thing, oldest first."""
+        return self.ledger.history(entity, key)
+
+    def identities(self, before: int | None = None) -> Mapping[str, Identity]:
+        """Those who are enrolled by their normalised names, now or before the event of a number."""
+        return identities(self.ledger, self.settings, before=before)
 
 
 def enrol(
@@ -191,7 +209,7 @@ def revoke_identity(name: str, *, by: str, reason: str, ledger: Ledger, settings
         raise IdentityError(f"{name!r} is not enrolled; see 'corrigenda people list'")
     key = normalised(name)
     about = {key: fingerprint(known[key].public_key)}
-    act = _signed(Asked(verb="revoke person", about=about, reason=reason), by=by, known=known, settings=settings)
+    act = _signed(Asked(verb=REVOKE_PERSON, about=about, reason=reason), by=by, known=known, settings=settings)
     if [each.key for each in known.values() if "administrator" in each.roles] == [key]:
         raise IdentityError(
             f"{name!r} is the last administrator; enrol another one before, or nobody could enrol anybody"
@@ -200,20 +218,21 @@ def revoke_identity(name: str, *, by: str, reason: str, ledger: Ledger, settings
     ledger.append([act.used(), revoked])
 
 
-def identities(ledger: Ledger, settings: Settings, *, as_of: datetime | None = None) -> dict[str, Identity]:
+def identities(ledger: Ledger, settings: Settings, *, before: int | None = None) -> dict[str, Identity]:
     """Those who are enrolled, by their normalised names: only whom the root vouches for.
 
     Args:
         ledger: says who was enrolled and revoked.
         settings: name the root by its fingerprint.
-        as_of: at that time.
+        before: as it was before the event of this number.
     """
-    return {key: identity for key, (identity, _) in certified(ledger, settings, as_of=as_of).items()}
+    return {key: identity for key, (identity, _) in certified(ledger, settings, before=before).items()}
 
 
-def certified(ledger: Ledger, settings: Settings, *, as_of: datetime | None = None) -> Certified:
+def certified(ledger: Ledger, settings: Settings, *, before: int | None = None) -> Certified:
     """Those who are enrolled as `identities` tells, each with the certificate that proves it."""
-    return certified_by(settings.root_fingerprint, ledger.histories("identity", ""), at=as_of)
+    events = ledger.histories("identity", "")
+    return certified_by(settings.root_fingerprint, events, lambda key: ledger.history("act", key), before=before)
 
 
 def secret_of(identity: Identity, settings: Settings) -> str:
@@ -259,7 +278,7 @@ def asker(envelope: Mapping[str, Any] | None, asked: Asked, *, role: Role, ledge
     """The act that somebody signed, who is enrolled now, and that was not used yet; see `check_act`.
 
     Raises:
-        IdentityError, UntrustedError: nobody did who may, or it was used, or its time is over.
+        UntrustedError: nobody did who may, or it was used, or its time is over.
     """
     known = identities(ledger, settings)
     act = check_act(envelope, asked, role=role, identities=known)

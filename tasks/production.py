@@ -14,8 +14,7 @@ from typing import Any
 from corrigenda import AlteredError
 from editors.envelopes import claimed, digest_of_envelope
 from editors.evidence import record_key
-from tasks.changes import facts_in
-from tasks.corrections import Correction
+from tasks.corrections import Correction, read_corrections
 from tasks.describe import counted
 from tasks.ledger import Ledger
 from tasks.promote import CHAMPION, PREVIOUS
@@ -126,7 +125,7 @@ def compare(found: InProduction, *, store: Store, settings: Settings) -> Iterato
     try:
         manifest = store.manifest(found.release.candidate)
         record = store.record(record_key(found.release.candidate))
-        there = facts_in(manifest, store)
+        there = {fact.id: fact for fact in read_corrections(store.get(manifest["corrections"]))}
     except (AlteredError, ValueError) as error:  # no object, another one, or no JSON
         yield Difference(
             what="what it consists of",
@@ -143,7 +142,7 @@ def compare(found: InProduction, *, store: Store, settings: Settings) -> Iterato
 
 def _approvals(release: Release, approved: Mapping[str, Any], ledger: Ledger) -> list[Approval]:
     let_through = approved["data"].get("receipts", [])
-    given = receipts_for(release.candidate, ledger, at=release.at)
+    given = receipts_for(release.candidate, ledger, before=release.event)
     says = [claimed(each)["predicate"] for each in given if digest_of_envelope(each) in let_through]
     return [Approval(reviewer=each["reviewer"], method=each["method"], comment=each["comment"]) for each in says]
 

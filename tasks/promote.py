@@ -12,10 +12,10 @@ from contextlib import suppress
 
 from prefect import task
 
+from editors.lifecycle import Event
 from tasks.collect import ACTOR, events_for
 from tasks.errors import IllegalTransitionError, RegistryError, StaleParentError
 from tasks.ledger import Ledger
-from tasks.lifecycle import Event
 from tasks.news import tell_news
 from tasks.objects import check_objects
 from tasks.publish import publish
@@ -60,7 +60,7 @@ def approve(candidate: str, *, ledger: Ledger, settings: Settings) -> Release:
             candidate,
             parent=content["parent"],
             new=new,
-            check=lambda at: approvals_of(candidate, ledger, settings, at=at),  # as `promote` asks again
+            check=lambda now: approvals_of(candidate, ledger, settings, now=now),  # as `promote` asks again
         )
     except StaleParentError:
         if released := ledger.release_of(candidate):  # another process approved it between the two questions
@@ -87,7 +87,7 @@ def promote(release: Release, *, settings: Settings, ledger: Ledger) -> str:
         UntrustedError: no receipts stand behind the row; nothing is published.
         IdentityError: this process has nothing that it may sign releases with; no alias is moved.
     """
-    approvals_of(release.candidate, ledger, settings, at=release.at)
+    approvals_of(release.candidate, ledger, settings, now=release.at, before=release.event)
     tell_news(ledger)
     publish(release, store=Store(settings), ledger=ledger, settings=settings)
     point_aliases(release, settings=settings, ledger=ledger)

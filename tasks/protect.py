@@ -10,14 +10,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tasks.acts import Act
+from editors.acts import Act
+from editors.lifecycle import Event
 from tasks.asking import to_lift, to_protect
 from tasks.collect import corrections_in, protected_facts
 from tasks.conflicts import find_conflicts
 from tasks.corrections import Correction
 from tasks.errors import ProtectError
 from tasks.ledger import Ledger
-from tasks.lifecycle import Event
 from tasks.parse import parse_file
 from tasks.people import asker
 from tasks.settings import Settings

@@ -45,9 +45,9 @@ def publish(release: Release, *, store: Store, ledger: Ledger, settings: Setting
     """
     if release.position > 1 and store.read(record_key(release.parent)) is None:
         before = ledger.release_at(release.position - 1)
-        approvals_of(before.candidate, ledger, settings, at=before.at)
+        approvals_of(before.candidate, ledger, settings, now=before.at, before=before.event)
         publish(before, store=store, ledger=ledger, settings=settings)
-    proofs = [*receipts_for(release.candidate, ledger, at=release.at), *_certificates(release, ledger, settings)]
+    proofs = [*receipts_for(release.candidate, ledger, before=release.event), *_certificates(release, ledger, settings)]
     proofs += act_behind(store.manifest(release.candidate), ledger)
     kept = [store.put(canonical_json(each)) for each in proofs]
     record = release_record(release, store=store, ledger=ledger, settings=settings)
@@ -75,8 +75,8 @@ def release_record(release: Release, *, store: Store, ledger: Ledger, settings: 
         "parent_manifest": _parent_manifest(release, store),
         **{name: manifest[name] for name in OF_CANDIDATE},
         "objects": objects_of(release.candidate, store),
-        "opened": opened_at(release.candidate, ledger, at=release.at).astimezone(UTC).isoformat(),
-        "took_part": sorted(took_part(manifest, ledger, at=release.at)),
+        "opened": opened_at(release.candidate, ledger, before=release.event).astimezone(UTC).isoformat(),
+        "took_part": sorted(took_part(manifest, ledger, before=release.event)),
         "reviewer": approval["actor"],
         "comment": approval["reason"],
         "receipts": approval["data"].get("receipts", []),
@@ -163,11 +163,11 @@ def _certificates(release: Release, ledger: Ledger, settings: Settings) -> list[
     """The certificates of those whose signatures let a release through, as they stood when it was approved."""
     counted = set(_approval(release, ledger)["data"].get("receipts", []))
     names: set[str] = set()
-    for envelope in receipts_for(release.candidate, ledger, at=release.at):
+    for envelope in receipts_for(release.candidate, ledger, before=release.event):
         if digest_of_envelope(envelope) in counted:
             says = claimed(envelope)["predicate"]
             names |= {normalised(says["reviewer"])} | ({REVIEW_SERVICE} if says["method"] == "totp" else set())
-    known = certified(ledger, settings, as_of=release.at)
+    known = certified(ledger, settings, before=release.event)
     return [known[name][1] for name in sorted(names & known.keys())]
 
 

@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from editors.digests import digest_of
+from editors.events import Row
 from editors.history import last_opening, receipts_since, who_took_part
 from editors.identities import normalised
+from editors.lifecycle import Event
 from editors.receipts import (
     BOUND_TO,
     Decision,
@@ -23,16 +24,14 @@ from editors.receipts import (
     make,
     receipt_of,
 )
-from tasks.changes import check_facts, check_opened, check_withdrawal, facts_before, facts_in
+from tasks.changes import check_candidate
 from tasks.errors import UnknownKeyError
 from tasks.ledger import Ledger
-from tasks.lifecycle import Event
 from tasks.own_keys import sign_as
 from tasks.people import identities, known_as, service_key
 from tasks.policy import policy_of
 from tasks.settings import Settings
 from tasks.store import Store
-from tasks.submit import check_submissions
 
 
 def give_receipt(
@@ -76,7 +75,7 @@ def give_receipt(
     excluded = took_part(manifest, ledger)
     opened = opened_at(candidate, ledger)
     if decision == "approve":
-        check_changes(manifest, ledger=ledger, store=store, settings=settings, at=now)
+        check_candidate(manifest, ledger=ledger, store=store, settings=settings, now=now)
     check_receipt(found, bound_to=bound_to(candidate, manifest), opened=opened, excluded=excluded, now=now)
     return receipt_event(candidate, known.name, decision=decision, comment=comment, envelope=envelope)
 
@@ -95,29 +94,31 @@ def receipt_event(
     )
 
 
-def opened_at(candidate: str, ledger: Ledger, *, at: datetime | None = None) -> datetime:
-    """When a candidate was last opened, now or at a time.
+def opened_at(candidate: str, ledger: Ledger, *, before: int | None = None) -> datetime:
+    """When a candidate was last opened, of all or before the event of a number.
 
     Raises:
         UnknownKeyError: it never was.
     """
-    opened = last_opening(ledger.history("candidate", candidate), at=at)
-    if opened is None:
-        raise UnknownKeyError(f"candidate {candidate[:12]} was never opened; see 'corrigenda review'")
-    return opened
+    return _opening(candidate, ledger, before=before)["at"]
 
 
-def receipts_for(candidate: str, ledger: Ledger, *, at: datetime | None = None) -> list[Mapping[str, Any]]:
+def receipts_for(candidate: str, ledger: Ledger, *, before: int | None = None) -> list[Mapping[str, Any]]:
     """Everything that was given as a receipt since a candidate was last opened, unverified, oldest first.
 
     What holds no statement is left out, and so is one that was given before the opening already.
     """
-    opened = opened_at(candidate, ledger, at=at)
-    return receipts_since(opened, ledger.histories("receipt", f"{candidate}:"), at=at)
+    opening = _opening(candidate, ledger, before=before)
+    return receipts_since(opening, ledger.histories("receipt", f"{candidate}:"), before=before)
 
 
 def approvals_of(
-    candidate: str, ledger: Ledger, settings: Settings, *, at: datetime | None = None
+    candidate: str,
+    ledger: Ledger,
+    settings: Settings,
+    *,
+    now: datetime | None = None,
+    before: int | None = None,
 ) -> dict[str, Receipt]:
     """The approvals of a candidate that count, by the digests of their envelopes, if they are enough.
 
@@ -125,57 +126,49 @@ def approvals_of(
         candidate: its digest.
         ledger: holds the receipts, and who was enrolled.
         settings: name the root, and the object store.
-        at: when they are to count; now if not given.
+        now: when they are to count; the present if not given.
+        before: of the ledger's events, only those before this number.
 
     Raises:
         UntrustedError: they are not enough; the message says why each of them does not count. Or the candidate changes
             what it does not say, or what nobody signed for.
         AlteredError: the manifest, or the policy that it names, is not what was stored.
     """
-    store = Store(settings)
+    store, now = Store(settings), now or datetime.now(UTC)
     manifest = store.manifest(candidate)
-    check_changes(manifest, ledger=ledger, store=store, settings=settings, at=at or datetime.now(UTC))
+    check_candidate(manifest, ledger=ledger, store=store, settings=settings, now=now, before=before)
     return check_receipts(
-        receipts_for(candidate, ledger, at=at),
+        receipts_for(candidate, ledger, before=before),
         **bound_to(candidate, manifest),
-        **held_against(candidate, manifest, ledger, settings, at=at),
+        **held_against(candidate, manifest, ledger, settings, before=before),
         quorum=policy_of(store.get(manifest["policy"])).quorum,
+        now=now,
     )
 
 
-def check_changes(
-    manifest: Mapping[str, Any], *, ledger: Ledger, store: Store, settings: Settings, at: datetime
-) -> None:
-    """Refuse a candidate that changes what it does not say, or what nobody signed for.
-
-    Raises:
-        UntrustedError: the fact is named.
-    """
-    check_opened(manifest, ledger.standing("candidate", digest_of(manifest)).content)
-    held = {"before": facts_before(manifest, store), "after": facts_in(manifest, store)}
-    check_facts(manifest, **held)
-    check_withdrawal(manifest, **held, ledger=ledger, store=store, settings=settings, now=at)
-    brought = [held["after"][key] for key in [*manifest["new"], *manifest["returning"]]]
-    check_submissions(brought, ledger=ledger, store=store, settings=settings)
-
-
-def took_part(manifest: Mapping[str, Any], ledger: Ledger, *, at: datetime | None = None) -> frozenset[str]:
+def took_part(manifest: Mapping[str, Any], ledger: Ledger, *, before: int | None = None) -> frozenset[str]:
     """Normalised names of those who submitted, requested or withdrew what a candidate changes."""
-    return who_took_part(manifest, lambda key: ledger.history("correction", key), at=at)
+    return who_took_part(manifest, lambda key: ledger.history("correction", key), before=before)
 
 
 def held_against(
-    candidate: str, manifest: Mapping[str, Any], ledger: Ledger, settings: Settings, *, at: datetime | None = None
+    candidate: str, manifest: Mapping[str, Any], ledger: Ledger, settings: Settings, *, before: int | None = None
 ) -> dict[str, Any]:
-    """What the ledger knows that receipts about a candidate are held against, now or at a time."""
+    """What the ledger knows that receipts about a candidate are held against."""
     return {
-        "opened": opened_at(candidate, ledger, at=at),
-        "identities": identities(ledger, settings, as_of=at),
-        "excluded": took_part(manifest, ledger, at=at),
-        "now": at or datetime.now(UTC),
+        "opened": opened_at(candidate, ledger, before=before),
+        "identities": identities(ledger, settings, before=before),
+        "excluded": took_part(manifest, ledger, before=before),
     }
 
 
 def bound_to(candidate: str, manifest: Mapping[str, Any]) -> dict[str, str]:
     """The digests that a receipt about a candidate names."""
     return {"candidate": candidate} | {name: manifest[name] for name in BOUND_TO if name != "candidate"}
+
+
+def _opening(candidate: str, ledger: Ledger, *, before: int | None) -> Row:
+    opening = last_opening(ledger.history("candidate", candidate), before=before)
+    if opening is None:
+        raise UnknownKeyError(f"candidate {candidate[:12]} was never opened; see 'corrigenda review'")
+    return opening

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from editors.lifecycle import Event
 from tasks.asking import to_retry
 from tasks.candidate import the_open_candidate
 from tasks.corrections import Correction, Editing
 from tasks.errors import IllegalTransitionError
 from tasks.ledger import Ledger
-from tasks.lifecycle import Event
 from tasks.people import asker
 from tasks.settings import Settings
 

@@ -18,9 +18,9 @@ from prefect.client.schemas.objects import StateType
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Crashed
 
+from editors.lifecycle import Event
 from tasks.errors import BusyError
 from tasks.ledger import Ledger
-from tasks.lifecycle import Event
 from tasks.prefect_api import prefect_client
 
 if TYPE_CHECKING:

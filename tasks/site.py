@@ -21,9 +21,9 @@ from editors.digests import canonical_json
 from editors.envelopes import claimed
 from editors.errors import ForgedError
 from editors.events import Head
+from editors.lifecycle import in_utc
 from tasks.gate import Verdict
 from tasks.ledger import Ledger
-from tasks.lifecycle import in_utc
 from tasks.page import as_data, page
 from tasks.report import Metric, Report, report_in
 from tasks.store import Store

@@ -9,9 +9,9 @@ from __future__ import annotations
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from editors.lifecycle import Event
 from tasks.collect import events_for
 from tasks.ledger import Ledger
-from tasks.lifecycle import Event
 from tasks.news import tell_news
 from tasks.retries import WHILE_AWAY
 from tasks.settings import Settings

@@ -11,11 +11,11 @@ from collections.abc import Collection, Sequence
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from editors.lifecycle import Event
 from editors.receipts import Decision
 from tasks.collect import events_for
 from tasks.errors import RefusedAnswerError
 from tasks.ledger import Ledger
-from tasks.lifecycle import Event
 from tasks.news import tell_news
 from tasks.retries import WHILE_AWAY
 from tasks.settings import Settings

@@ -8,35 +8,29 @@ fetched.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from editors.acts import Asked
+from editors.changes import SUBMIT
 from editors.digests import canonical_json, sha256_bytes
-from editors.errors import ForgedError, SpentActError
-from editors.identities import Identity
-from editors.receipts import SKEW
-from tasks.acts import Act, Asked, check_act, of_file, sign_act
+from editors.lifecycle import Event
+from tasks.acts import of_file, sign_act
 from tasks.corrections import Correction, Evidence
 from tasks.errors import EvidenceError
 from tasks.ledger import Ledger
-from tasks.lifecycle import Event, in_utc
-from tasks.parse import ParsedLine, parse_file, parse_kept
-from tasks.people import asker, identities
+from tasks.parse import ParsedLine, parse_file
+from tasks.people import asker
 from tasks.settings import Settings
 from tasks.store import Store
 from tasks.tables import Standing
 
 AGAIN = {"refused", "cancelled", "rejected"}
 EVIDENCE_BYTES = 16 << 20
-VERB = "submit"
-SIGNED = {"submission": str, "sha256": str, "file": str, "line": int}
-"""What the ledger keeps of a line whose file was signed."""
 
 Fate = Literal["submitted", "queued", "unchanged", "refused"]
 
@@ -59,7 +53,7 @@ def sign_submission(path: Path, *, by: str, settings: Settings) -> dict[str, Any
         CorrectionFileError: there is no such file.
         IdentityError: their key is not on this machine.
     """
-    return sign_act(Asked(verb=VERB, about=of_file(path)), by=by, settings=settings)
+    return sign_act(Asked(verb=SUBMIT, about=of_file(path)), by=by, settings=settings)
 
 
 def submit(
@@ -76,11 +70,10 @@ def submit(
 
     Raises:
         CorrectionFileError: the file as a whole can't be read; nothing is entered.
-        IdentityError, UntrustedError: it is not signed by an enrolled requester, or was used or is too old; nothing is
-            entered.
+        UntrustedError: it is not signed by an enrolled requester, or was used or is too old; nothing is entered.
     """
     parsed_lines = parse_file(path)
-    asked = Asked(verb=VERB, about=of_file(path))
+    asked = Asked(verb=SUBMIT, about=of_file(path))
     act = asker(submission, asked, role="requester", ledger=ledger, settings=settings)
     kept = {"submission": store.put(canonical_json(submission)).sha256, "sha256": store.put_file(path).sha256}
     known = {s.key: s for s in ledger.standings("correction")}
@@ -95,72 +88,6 @@ def submit(
             events.append(replace(event, data={**event.data, **kept}))
     ledger.append([act.used(), *events] if events else [])
     return lines
-
-
-def check_submissions(facts: Sequence[Correction], *, ledger: Ledger, store: Store, settings: Settings) -> None:
-    """Refuse corrections that their submitters, as the ledger names them, did not sign for as they are.
-
-    Raises:
-        UntrustedError: the first of them is named.
-        AlteredError: a file or a signature is not what was stored.
-    """
-    by_file: dict[tuple[str, ...], list[tuple[int, Correction]]] = {}
-    acts: dict[tuple[str, ...], Act] = {}
-    entered: list[tuple[tuple[str, ...], datetime]] = []
-    for fact in facts:
-        event = next((e for e in reversed(ledger.history("correction", fact.id)) if e["kind"] == "submitted"), None)
-        if event is None or not all(isinstance(event["data"].get(name), kind) for name, kind in SIGNED.items()):
-            raise ForgedError(f"nobody signed for the correction {fact.id!r}; cancel it, and submit it again")
-        data = event["data"]
-        given = (data["submission"], data["sha256"], data["file"], event["actor"])
-        if given not in by_file:
-            then = identities(ledger, settings, as_of=event["at"])
-            acts[given] = _check_signer(event, fact.id, store=store, identities=then)
-        entered.append((given, event["at"]))
-        by_file.setdefault(given, []).append((data["line"], fact))
-    for (_, sha256, name, submitter), wanted in by_file.items():
-        _check_lines(name, store.get(sha256), wanted, submitter=submitter)
-    for given, at in dict.fromkeys(entered):
-        _check_once(acts[given], at, ledger)
-
-
-def _check_signer(event: Mapping[str, Any], key: str, *, store: Store, identities: Mapping[str, Identity]) -> Act:
-    """Refuse a signature that isn't the submitter's, is over another file than the one of the event, or older."""
-    data = event["data"]
-    envelope = json.loads(store.get(data["submission"]))
-    asked = Asked(verb=VERB, about={data["file"]: data["sha256"]})
-    signed = check_act(envelope, asked, role="requester", identities=identities)
-    if signed.by != event["actor"]:
-        raise ForgedError(f"{signed.by} signed for {key!r}, which stands as submitted by {event['actor']!r}")
-    signed.check_age(event["at"], late=SKEW)
-    return signed
-
-
-def _check_once(act: Act, at: datetime, ledger: Ledger) -> None:
-    """Refuse what was entered at a time by a signature that had been used before."""
-    if any(use["at"] < at for use in ledger.history("act", act.digest)):
-        raise SpentActError(
-            f"what {act.by} signed at {in_utc(act.at)} was entered again at {in_utc(at)}; cancel it, and submit it "
-            "under another id"
-        )
-
-
-def _check_lines(name: str, content: bytes, wanted: Sequence[tuple[int, Correction]], *, submitter: str) -> None:
-    """Refuse a fact that isn't what its line of the signed file says."""
-    signed = parse_kept(name, content, lines={number for number, _ in wanted})
-    for number, fact in wanted:
-        said = signed[number].correction if number in signed else None
-        if said is None or _bare(said).content_digest() != _bare(fact).content_digest():
-            raise ForgedError(
-                f"{fact.id!r} does not say what line {number} of {name} does, which {submitter} signed; cancel it, "
-                "and submit it again"
-            )
-
-
-def _bare(correction: Correction) -> Correction:
-    """A correction without what an intake adds to it: the digests of its evidence."""
-    bare = tuple(item.model_copy(update={"sha256": None}) for item in correction.evidence)
-    return correction.model_copy(update={"evidence": bare})
 
 
 def _enter(

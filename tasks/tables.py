@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB, distinct_on
 
 from editors.events import EMPTY, Head
-from tasks.lifecycle import CONTENT_KINDS, Entity
+from editors.lifecycle import CONTENT_KINDS, Entity
 
 metadata = sa.MetaData()
 events = sa.Table(
@@ -65,6 +65,7 @@ class Release:
     position: int
     candidate: str
     parent: str
+    event: int
     at: datetime
     reviewer: str
     comment: str
@@ -140,6 +141,7 @@ def releases_in(
             position=row.position,
             candidate=row.candidate,
             parent=row.parent,
+            event=row.event,
             at=row.at,
             reviewer=row.actor,
             comment=row.reason,

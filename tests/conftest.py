@@ -20,10 +20,10 @@ import pytest
 from tasks.settings import QUIET
 
 if TYPE_CHECKING:
+    from editors.acts import Asked
     from editors.preparing import Prepared
     from infra.layout import Layout
     from infra.stack import Stack
-    from tasks.acts import Asked
     from tasks.ledger import Ledger
     from tasks.settings import Settings
     from tasks.tables import Release

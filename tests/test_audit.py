@@ -18,16 +18,20 @@ import corrigenda
 import editors.auditing
 import editors.verifying
 from corrigenda import AlteredError
+from editors.acts import ACT
 from editors.digests import canonical_json, digest_of, sha256_file
-from editors.envelopes import claimed, fingerprint, new_key, public_key
+from editors.envelopes import claimed, fingerprint, new_key, public_key, sign, statement
 from editors.events import GENESIS, digest_of_row, line_of, read_lines
 from editors.evidence import AUDIT, bundle_file, signed_folder, signer_file
 from editors.folders import files_of
+from editors.history import REVOKE_PERSON
 from editors.identities import Identity, certify
 from editors.receipts import BOUND_TO, Receipt, make
 from editors.signing import RELEASE_SIGNER, Signing, new_release_key, release_public, sign_folder
 from flows.cli import app
 from tasks.errors import IdentityError
+from tasks.own_keys import sign_as
+from tasks.people import identities
 from tasks.roots import root_key
 from tasks.sealing import new_sealing_key, unseal
 from tasks.store import Store
@@ -188,6 +192,12 @@ def the_facts_of_a_release(exported):
     exported.card()
 
 
+def a_file_that_was_submitted(exported):
+    file = next((exported.evidence / "submissions").iterdir())
+    file.write_text(file.read_text().replace("Lyon", "Nice") + "\n")
+    exported.card()
+
+
 def an_act_that_is_gone(exported):
     next((exported.evidence / "acts").iterdir()).unlink()
     exported.card()
@@ -236,7 +246,7 @@ def a_comment_by_whoever_signs(exported):
     exported.sign(comment="seen by everybody")
 
 
-BY_EVENTS = ("check_releases", "check_decisions", "check_facts", "check_people")
+BY_EVENTS = ("check_releases", "check_decisions", "check_facts", "check_asked", "check_people")
 MISSING = r"events\.jsonl: event \d+ is missing: behind event \d+ comes event"
 UNRELEASED = r"events\.jsonl: event \d+ approved [0-9a-f]{12}, of which no release is here"
 OTHER = r"/[0-9a-f]{64}\.jsonl?: the manifest names sha256"
@@ -250,7 +260,11 @@ ALTERATIONS: list[tuple[Callable[[Exported], None], str, tuple[str, ...]]] = [
     (two_events_the_other_way_round, MISSING, ("check_events",)),
     (an_event_put_in_twice, MISSING, ("check_events",)),
     (a_tail_that_is_cut, r"events\.jsonl: its tail is cut: .*releases/3/release\.json names event \d+", BY_EVENTS),
-    (a_history_that_is_chained_anew, r"events\.jsonl: event \d+ is not the one that .*/3/release", BY_EVENTS[:2]),
+    (
+        a_history_that_is_chained_anew,
+        r"events\.jsonl: event \d+ is not the one that .*/3/release",
+        (*BY_EVENTS[:2], "check_asked"),
+    ),
     (a_release_that_is_left_out, UNRELEASED, ("check_releases", "check_contents")),
     (all_releases_left_out, UNRELEASED, ("check_releases", "check_contents")),
     (a_receipt_that_is_gone, r"evidence/receipts/[0-9a-f]{64}\.json is missing", ("check_approvals", "check_contents")),
@@ -260,7 +274,8 @@ ALTERATIONS: list[tuple[Callable[[Exported], None], str, tuple[str, ...]]] = [
         ("check_signatures", "check_chain", "check_contents", *BY_EVENTS),
     ),
     (the_report_of_a_release, f"evidence/reports{OTHER}", ("check_contents",)),
-    (the_facts_of_a_release, f"evidence/corrections{OTHER}", ("check_facts", "check_contents")),
+    (the_facts_of_a_release, f"evidence/corrections{OTHER}", ("check_facts", "check_asked", "check_contents")),
+    (a_file_that_was_submitted, r"evidence/submissions/[0-9a-f]{64}: the manifest names sha256", ("check_contents",)),
     (an_act_that_is_gone, r"evidence/acts/[0-9a-f]{64}\.json is missing", ("check_contents",)),
     (an_act_that_says_something_else, f"evidence/acts{OTHER}", ("check_contents",)),
     (an_added_file, r"holds files that its card doesn't name: evidence/acts/more", ("check_files", "check_contents")),
@@ -320,7 +335,7 @@ def test_each_check_is_told_and_the_folder_is_left_as_it_was(exported):
     before = {name: sha256_file(path) for name, path in files_of(exported.folder).items()}
     told: list[str] = []
     assert exported.verify(report=told.append)["release"]["position"] == NEWEST
-    names = "files root signatures chain receipts ledger releases decisions facts people acts contents"
+    names = "files root signatures chain receipts ledger releases decisions facts asked people acts contents"
     assert [line.partition(":")[0] for line in told] == names.split()
     said = dict(line.split(": ", 1) for line in told)
     assert said["signatures"].startswith("3 releases are each signed under the root")
@@ -414,7 +429,8 @@ def test_what_nobody_has_to_believe_is_told_and_breaks_nothing(exported):
     forged = {"certificate": eve["certificate"] | {"signatures": [signature]}}
     act = next(event for event in events if event["entity"] == "act")["data"]["envelope"]
     unsigned = {"envelope": act | {"signatures": [signature]}}
-    for entity, key, kind, data in (("identity", "eve", "enrolled", forged), ("act", digest_of(7), "used", unsigned)):
+    new = [("identity", "grace", "revoked", {}), ("identity", "eve", "enrolled", forged)]
+    for entity, key, kind, data in [*new, ("act", digest_of(7), "used", unsigned)]:
         events.append(last | {"entity": entity, "key": key, "kind": kind, "actor": "eve", "reason": "", "data": data})
     name = digest_of(unsigned["envelope"])
     (exported.evidence / "acts" / f"{name}.json").write_bytes(canonical_json(unsigned["envelope"]))
@@ -422,7 +438,8 @@ def test_what_nobody_has_to_believe_is_told_and_breaks_nothing(exported):
     told: list[str] = []
     exported.verify(report=told.append)
     said, count = dict(line.split(": ", 1) for line in told), len(events)
-    assert said["people"].endswith(f", but events {count - 1} enrol somebody by none, which counts for nothing")
+    idle = f"events {count - 2}, {count - 1} enrol or revoke by nobody who may, and count for nothing"
+    assert said["people"].endswith(f", but {idle}")
     assert said["acts"].endswith(f", but events {count} hold none that is")
 
 
@@ -436,8 +453,18 @@ def put_before_the_last_approval(exported, *new: dict) -> None:
     exported.sign(ledger={"sequence": approved["seq"], "digest": approved["digest"]})
 
 
-def test_who_was_revoked_when_a_release_was_approved_lets_none_through(exported, monkeypatch):
-    put_before_the_last_approval(exported, {"entity": "identity", "key": "grace", "kind": "revoked", "data": {}})
+def test_who_was_revoked_when_a_release_was_approved_lets_none_through(lived, exported, monkeypatch):
+    promoter, at = lived.house.promoter, exported.record()["approved"]
+    about = {"grace": fingerprint(identities(lived.house.ledger, promoter)["grace"].public_key)}
+    predicate = {"act": REVOKE_PERSON, "by": "ada", "at": at, "reason": "left", "options": {}}
+    act = sign(statement(ACT, subject=about, predicate=predicate), sign_as("ada", promoter))
+    name = digest_of(claimed(act))
+    (exported.evidence / "acts" / f"{digest_of(act)}.json").write_bytes(canonical_json(act))
+    put_before_the_last_approval(
+        exported,
+        {"entity": "act", "key": name, "kind": "used", "data": {"envelope": act}},
+        {"entity": "identity", "key": "grace", "kind": "revoked", "data": {"act": name}},
+    )
     with pytest.raises(AlteredError, match=r"releases/3/release\.json: .*'grace' is not enrolled, or was revoked"):
         exported.verify()
     without("check_decisions", monkeypatch)
@@ -505,8 +532,9 @@ def test_an_objection_that_whoever_signs_left_out_is_found(lived, exported, monk
 def test_a_fact_that_the_ledger_released_and_no_release_holds_is_found(exported, monkeypatch):
     fact = next(e for e in exported.events() if e["key"] == "japan" and e["kind"] == "submitted")["data"]
     other = {"correction": fact["correction"] | {"id": "mars", "subject": "Mars"}}
-    new = [{"entity": "correction", "key": "mars", "kind": kind} for kind in ("submitted", "released")]
-    put_before_the_last_approval(exported, new[0] | {"data": other}, new[1] | {"data": {}})
+    course = {"submitted": other, "queued": {}, "in candidate": {}, "released": {}}
+    new = [{"entity": "correction", "key": "mars", "kind": kind, "data": data} for kind, data in course.items()]
+    put_before_the_last_approval(exported, *new)
     with pytest.raises(AlteredError, match=r"corrections/\w+\.jsonl: release 3 says nothing of 'mars', the ledger {"):
         exported.verify()
     without("check_facts", monkeypatch)
@@ -543,6 +571,40 @@ def test_how_a_fact_left_is_held_against_what_was_signed(exported, changed, monk
     with pytest.raises(AlteredError, match=r"events\.jsonl: it says .* of what became of 'france' with release 3"):
         exported.verify()
     without("check_facts", monkeypatch)
+    exported.verify()
+
+
+def test_a_fact_that_stands_as_submitted_by_another_one_than_signed_is_found(exported, monkeypatch):
+    events = exported.events()
+    next(each for each in events if each["kind"] == "submitted" and each["key"] == "japan")["actor"] = "eve"
+    exported.write(events, anew=True)
+    for name in ("check_releases", "check_decisions"):
+        without(name, monkeypatch)
+    match = r"releases/\d/candidate\.json: ada signed for 'japan', which stands as submitted by 'eve'"
+    with pytest.raises(AlteredError, match=match):
+        exported.verify()
+    without("check_asked", monkeypatch)
+    exported.verify()
+
+
+def test_a_withdrawal_whose_act_was_used_for_something_else_is_found(exported, monkeypatch):
+    events = exported.events()
+    next(each for each in events if (each["entity"], each["kind"]) == ("act", "in candidate"))["reason"] = "e" * 64
+    exported.write(events, anew=True)
+    approved = events[exported.record()["ledger"]["sequence"] - 1]
+    exported.sign(ledger={"sequence": approved["seq"], "digest": approved["digest"]})
+    with pytest.raises(AlteredError, match=r"releases/3/candidate\.json: the act \w+ was not signed for candidate"):
+        exported.verify()
+    without("check_asked", monkeypatch)
+    exported.verify()
+
+
+def test_an_event_that_does_not_follow_on_where_its_thing_stood_is_found(exported, monkeypatch):
+    put_before_the_last_approval(exported, {"entity": "candidate", "key": "e" * 64, "kind": "promoted", "data": {}})
+    match = r"events\.jsonl: event \d+: candidate 'e{64}' is unknown, so it can't become 'promoted'"
+    with pytest.raises(AlteredError, match=match):
+        exported.verify()
+    without("check_events", monkeypatch)
     exported.verify()
 
 

@@ -24,12 +24,12 @@ from editors.envelopes import fingerprint, new_key, public_key
 from editors.evidence import CARD, bundle_file, signed_folder, signer_file
 from editors.folders import files_of
 from editors.identities import Identity, certify
+from editors.lifecycle import Event
 from editors.patch import LowRank, Patch
 from editors.signing import RELEASE_SIGNER, Signing, new_release_key, release_public, sign_folder
 from flows.cli import app
 from tasks.base import find_base, keep_base
 from tasks.candidate import DECIDED
-from tasks.lifecycle import Event
 from tasks.publish import publish
 from tasks.receipts import give_receipt
 from tasks.settings import acting_as

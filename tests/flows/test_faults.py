@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 import flows.propose
 import flows.refresh
 from editors.errors import UnknownLayoutError
+from editors.lifecycle import Event
 from flows.cli import app
 from flows.refresh import refresh
 from flows.submission import submit_file
@@ -25,7 +26,6 @@ from tasks.candidate import the_open_candidate
 from tasks.collect import corrections_in
 from tasks.errors import BusyError, GateError
 from tasks.ledger import Ledger
-from tasks.lifecycle import Event
 from tasks.promote import approve, promote
 from tasks.register import registry
 

@@ -25,6 +25,7 @@ from typer.testing import CliRunner
 import tasks.describe
 import tasks.promote
 from editors.errors import QuorumError
+from editors.lifecycle import Event
 from flows.cli import app
 from flows.refresh import refresh
 from flows.submission import submit_file
@@ -35,7 +36,6 @@ from tasks.candidate import replace_candidate, the_open_candidate
 from tasks.errors import LedgerError
 from tasks.evidence import evidence
 from tasks.ledger import Ledger
-from tasks.lifecycle import Event
 from tasks.prefect_api import prefect_client
 from tasks.promote import approve
 from tasks.reviews import answer, close_reviews, paused_run, review_runs, start_review

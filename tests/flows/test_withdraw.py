@@ -15,19 +15,19 @@ import flows.propose
 import tasks.changes
 import tasks.people
 import tasks.withdraw
+from editors.acts import Act, Asked
 from editors.errors import SpentActError, UntrustedError
+from editors.lifecycle import Event
 from editors.patch import Patch
 from flows.cli import app
 from flows.refresh import refresh
 from flows.submission import submit_file
 from flows.withdraw import expire, revoke, rollback
-from tasks.acts import Act, Asked
 from tasks.asking import to_protect, to_revoke, to_roll_back
 from tasks.candidate import the_open_candidate
 from tasks.errors import BusyError, GateError, IdentityError, IllegalTransitionError, UnknownKeyError, WithdrawalError
 from tasks.evidence import evidence
 from tasks.ledger import Ledger
-from tasks.lifecycle import Event
 from tasks.promote import reject
 from tasks.protect import protect
 from tasks.settings import Settings

@@ -12,13 +12,13 @@ import sqlalchemy as sa
 
 import tasks.ledger
 from editors.events import EMPTY, Head
+from editors.lifecycle import TRANSITIONS, Event
 from infra.layout import DATABASE_ROLES, read_layout
 from tasks import tables
 from tasks.chain import links
 from tasks.collect import events_for
 from tasks.errors import BrokenChainError, IllegalTransitionError, LedgerError, RightsError, UnreachableError
 from tasks.ledger import NO_LINK, Ledger
-from tasks.lifecycle import TRANSITIONS, Event
 from tasks.settings import Settings
 from tasks.tables import end_of
 
@@ -107,7 +107,7 @@ REFUSED = {
 @pytest.mark.parametrize("role", REFUSED)
 def test_a_role_appends_the_kinds_that_its_work_needs_and_no_others(acting, ledger, role, monkeypatch):
     """Of all kinds that there are, each on its own; in which order they may follow is another question."""
-    monkeypatch.setattr(tasks.ledger, "check_transition", lambda *args, **kwargs: None)
+    monkeypatch.setattr(tasks.ledger, "flaw_of_transition", lambda *args, **kwargs: "")
     ledger.append(
         [
             Event(entity="correction", key=f"a {kind} one", kind="quarantined", actor="corrigenda")
@@ -149,7 +149,7 @@ def test_a_requester_queues_what_was_set_aside_and_cancels_what_waits_and_nothin
     acting, ledger, stack, ledger_url, event, states, monkeypatch
 ):
     """By raw SQL, which asks no ledger; what was only submitted goes through an intake, which the editor appends."""
-    monkeypatch.setattr(tasks.ledger, "check_transition", lambda *args, **kwargs: None)
+    monkeypatch.setattr(tasks.ledger, "flaw_of_transition", lambda *args, **kwargs: "")
     requester = address(stack, ledger_url, "requester")
     let = set()
     for state in STATES:

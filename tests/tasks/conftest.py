@@ -9,11 +9,11 @@ import pytest
 
 from editors.digests import canonical_json, digest_of
 from editors.envelopes import new_key, sign, statement
+from editors.lifecycle import Event
 from tasks.candidate import report_record
 from tasks.corrections import Correction
 from tasks.gate import gate
 from tasks.ledger import Ledger
-from tasks.lifecycle import Event
 from tasks.policy import Policy
 from tasks.report import Answer, Metric, Report, Said
 from tasks.settings import acting_as

@@ -14,13 +14,13 @@ import pytest
 import tasks.receipts
 from editors.digests import digest_of
 from editors.errors import RoleError
+from editors.lifecycle import TRANSITIONS, Event
 from tasks import codes
 from tasks.answers import Form, Judgement, Pause, judge
 from tasks.candidate import the_open_candidate
 from tasks.decisions import Course, course_of
 from tasks.errors import IllegalTransitionError
 from tasks.ledger import Ledger
-from tasks.lifecycle import TRANSITIONS, Event
 from tasks.people import revoke_identity
 from tasks.receipts import give_receipt
 from tasks.sealing import new_sealing_key

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from editors.events import EMPTY, Head, digest_of_row
+from editors.lifecycle import TRANSITIONS, Event
 from tasks.chain import links, verify
 from tasks.errors import BrokenChainError
-from tasks.lifecycle import TRANSITIONS, Event
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 WAY = ("submitted", "queued", "in candidate", "released")

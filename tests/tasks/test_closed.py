@@ -7,10 +7,10 @@ import os
 import pytest
 
 from editors.digests import digest_of
+from editors.lifecycle import TRANSITIONS, Event
 from infra.rules import lifecycle
 from tasks.closed import CLOSED, EXPIRES, OWN, mark_closed
 from tasks.ledger import Ledger
-from tasks.lifecycle import TRANSITIONS, Event
 from tasks.locks import MARK, mark_of
 from tasks.objects import EVIDENCE
 from tasks.store import Store

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from editors.facts import Fact
+from editors.lifecycle import Event
 from tasks.candidate import quarantine
 from tasks.collect import Batch, Leaving, remaining
 from tasks.companions import MARK
@@ -19,7 +20,6 @@ from tasks.culprits import Culprits, find_culprits
 from tasks.gate import gate
 from tasks.harm import Harm, Trial
 from tasks.ledger import Ledger
-from tasks.lifecycle import Event
 from tasks.measures import measure
 from tasks.policy import Policy
 from tasks.report import Answer, Metric, Report, Said

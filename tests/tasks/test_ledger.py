@@ -7,6 +7,7 @@ from random import Random
 import pytest
 import sqlalchemy as sa
 
+from editors.lifecycle import Event
 from tasks.errors import (
     BrokenChainError,
     BusyError,
@@ -17,7 +18,6 @@ from tasks.errors import (
     UnreachableError,
 )
 from tasks.ledger import Ledger
-from tasks.lifecycle import Event
 
 pytestmark = pytest.mark.stack
 

@@ -11,11 +11,11 @@ from botocore.exceptions import ClientError
 
 from corrigenda import AlteredError, Objects, resolve
 from editors.digests import canonical_json, digest_of
+from editors.lifecycle import Event
 from editors.signing import new_release_key, release_public
 from infra.objectstore import admin_client, client
 from infra.rules import bucket_policy
 from tasks.ledger import Ledger
-from tasks.lifecycle import Event
 from tasks.locks import lock_objects, mark, mark_of
 from tasks.objects import EVIDENCE
 from tasks.people import enrol_release_signer

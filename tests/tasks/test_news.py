@@ -7,10 +7,10 @@ from datetime import timedelta
 
 import pytest
 
+from editors.lifecycle import Event
 from tasks import news
 from tasks.collect import events_for
 from tasks.ledger import Ledger
-from tasks.lifecycle import Event
 from tasks.news import tell_news, untold
 
 pytestmark = pytest.mark.stack

@@ -13,11 +13,11 @@ import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from typer.testing import CliRunner
 
+from editors.lifecycle import Event
 from flows.cli import app
 from tasks import notices
 from tasks.automation import NAME, ensure_automation
 from tasks.errors import NoticeError
-from tasks.lifecycle import Event
 from tasks.notices import pass_on_left, resend, tell
 from tasks.prefect_api import prefect_client
 from tasks.webhook import deliver

@@ -12,9 +12,9 @@ import editors.history
 from editors.envelopes import load_key, new_key, public_key
 from editors.errors import RoleError, UnclearNameError
 from editors.identities import Identity, certify, normalised
+from editors.lifecycle import Event
 from editors.signing import RELEASE_SIGNER
 from tasks.errors import IdentityError
-from tasks.lifecycle import Event
 from tasks.own_keys import sign_as
 from tasks.people import enrol_review_service, identities, known_as, revoke_identity, secret_of
 from tasks.roots import make_root, pinned_root, root_key
@@ -97,12 +97,26 @@ def test_who_is_revoked_can_be_enrolled_again_and_the_last_administrator_cannot_
 
 
 def test_the_revoked_are_not_enrolled_any_more_and_were_at_the_time(trusted, ledger):
-    before = datetime.now(UTC)
     revoke_identity("GRACE", by="ada", reason="left", ledger=ledger, settings=trusted.promoter)
     assert "grace" not in identities(ledger, trusted.promoter)
-    assert "grace" in identities(ledger, trusted.promoter, as_of=before)
+    revoked = ledger.history("identity", "grace")[-1]["seq"]
+    assert "grace" in identities(ledger, trusted.promoter, before=revoked)
+    assert "grace" not in identities(ledger, trusted.promoter, before=revoked + 1)
     with pytest.raises(IdentityError, match="'grace' is not enrolled"):
         known_as("grace", "reviewer", ledger=ledger, settings=trusted.promoter)
+
+
+def test_a_revocation_without_an_administrators_act_is_not_seen_and_is_where_it_is_not_asked(trusted, ledger):
+    """Whoever may enrol in the database may write there that somebody was revoked."""
+    forged = Event(entity="identity", key="grace", kind="revoked", actor="ada", reason="left", data={"act": "a" * 64})
+    ledger.append([forged])
+    assert "grace" in identities(ledger, trusted.promoter)
+    with pytest.MonkeyPatch.context() as unasked:
+        unasked.setattr(editors.history, "is_asked_for", lambda *args, **kwargs: True)
+        assert "grace" not in identities(ledger, trusted.promoter)
+    revoke_identity("grace", by="ada", reason="left", ledger=ledger, settings=trusted.promoter)
+    assert "grace" not in identities(ledger, trusted.promoter)
+    ledger.verify()
 
 
 def test_who_is_no_administrator_revokes_nobody(trusted, ledger):

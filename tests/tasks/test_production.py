@@ -11,11 +11,11 @@ import sqlalchemy as sa
 from typer.testing import CliRunner
 
 from editors.digests import canonical_json
+from editors.lifecycle import in_utc
 from flows.cli import app
 from infra.layout import read_layout
 from infra.objectstore import admin_client
 from tasks.ledger import Ledger
-from tasks.lifecycle import in_utc
 from tasks.production import Difference, compare, in_production
 from tasks.register import registry, version_for
 from tasks.store import Store

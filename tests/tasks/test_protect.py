@@ -9,13 +9,13 @@ import pytest
 import tasks.acts
 import tasks.people
 import tasks.protect
+from editors.acts import Act
 from editors.errors import SpentActError, UntrustedError
-from tasks.acts import Act
+from editors.lifecycle import Event
 from tasks.asking import to_lift, to_protect
 from tasks.collect import collect, protected_facts
 from tasks.corrections import Correction
 from tasks.errors import IdentityError, IllegalTransitionError, ProtectError, UnknownKeyError
-from tasks.lifecycle import Event
 from tasks.protect import lift, protect
 
 pytestmark = pytest.mark.stack

@@ -32,8 +32,8 @@ class Press:
         self.store = Store(trusted.promoter)
 
     def approved(self, *, parent: str = "base"):
+        from editors.lifecycle import Event
         from tasks.candidate import DECIDED
-        from tasks.lifecycle import Event
         from tasks.objects import EVIDENCE
 
         with acting_as("editor") as editor:

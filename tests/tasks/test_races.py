@@ -7,9 +7,9 @@ from threading import Barrier
 
 import pytest
 
+from editors.lifecycle import Event
 from tasks.errors import StaleParentError
 from tasks.ledger import Ledger
-from tasks.lifecycle import Event
 from tasks.promote import approve, promote
 from tasks.register import aliased
 from tasks.store import Store

@@ -10,23 +10,24 @@ import pytest
 
 import editors.receipts
 import tasks.acts
+import tasks.changes
 import tasks.promote
 import tasks.receipts
+from editors.acts import Act
+from editors.changes import DECIDED
 from editors.digests import canonical_json, digest_of
 from editors.envelopes import digest_of_envelope, new_key
 from editors.errors import ForgedError, FourEyesError, ObjectionError, QuorumError, RoleError, UntrustedError
+from editors.lifecycle import Event
 from editors.receipts import Receipt, make
-from tasks.acts import Act
 from tasks.asking import to_retry, to_revoke, to_roll_back
 from tasks.candidate import replace_candidate
-from tasks.changes import DECIDED
 from tasks.collect import contents, events_for
 from tasks.corrections import Editing
 from tasks.decisions import course_of
 from tasks.errors import IdentityError, IllegalTransitionError, StoreError
-from tasks.lifecycle import Event
 from tasks.own_keys import sign_as
-from tasks.people import asker, revoke_identity, service_key
+from tasks.people import asker, identities, revoke_identity, service_key
 from tasks.promote import approve, promote, reject
 from tasks.receipts import approvals_of, give_receipt, receipt_event
 from tasks.retry import retry
@@ -327,7 +328,7 @@ def test_own_approval_under_another_spelling_is_refused_and_succeeds_without_the
     candidate = desk.open("lyon")
     desk.forge(candidate, grace, reviewer="GRACE")
     desk.refused(candidate, "somebody else approves")
-    monkeypatch.setattr(tasks.receipts, "took_part", lambda manifest, ledger, at=None: frozenset())
+    monkeypatch.setattr(tasks.receipts, "took_part", lambda manifest, ledger, before=None: frozenset())
     assert desk.approve(candidate).position == 1
 
 
@@ -363,13 +364,10 @@ def test_a_revoked_reviewers_receipt_is_refused_and_succeeds_without_the_check(
     desk, trusted, candidate, grace, monkeypatch
 ):
     desk.forge(candidate, grace)
-    before = datetime.now(UTC)
+    then = identities(desk.ledger, trusted.promoter)
     revoke_identity("grace", by="ada", reason="left", ledger=desk.ledger, settings=trusted.promoter)
     desk.refused(candidate, "'grace' is not enrolled, or was revoked")
-    now = tasks.receipts.identities
-    monkeypatch.setattr(
-        tasks.receipts, "identities", lambda ledger, settings, as_of=None: now(ledger, settings, as_of=before)
-    )
+    monkeypatch.setattr(tasks.receipts, "identities", lambda ledger, settings, before=None: then)
     assert desk.approve(candidate).position == 1
 
 
@@ -434,6 +432,21 @@ def test_what_an_intake_adds_and_a_retry_sets_is_no_other_text(desk, trusted):
     assert trusted.approve(desk.open("lyon")).position == 1
 
 
+def test_settings_that_nobody_signed_for_are_refused_and_are_not_without_the_check(desk, trusted, monkeypatch):
+    """Queued again by hand, with a longer reach than anybody asked for; a signature for others stands behind it."""
+    desk.submit("evil")
+    desk.ledger.append(events_for(["evil"], "quarantined", actor="corrigenda"))
+    editing = Editing(steps=30)
+    act = trusted.act(to_retry(desk.ledger, "evil", reason="", editing=editing))
+    retry(desk.ledger, "evil", act=act, editing=editing, settings=trusted.promoter)
+    desk.ledger.append(events_for(["evil"], "quarantined", actor="corrigenda"))
+    content = desk.ledger.standing("correction", "evil").content
+    changed = dict(content) | {"correction": content["correction"] | {"editing": {"steps": 30, "clamp": 9.0}}}
+    desk.ledger.append([Event(entity="correction", key="evil", kind="queued", actor="ada", data=changed)])
+    match = r"evil is edited with {'clamp': 9.0, 'steps': 30}, signed for was {'steps': 30}"
+    refused_until(desk, trusted, desk.open("evil"), match, monkeypatch, check="check_editing")
+
+
 def test_a_signature_for_anothers_submission_does_not_carry_over(desk, trusted, monkeypatch):
     desk.submit("lyon")
     desk.enter("evil", by="henry", data=desk.ledger.standing("correction", "lyon").content)
@@ -454,7 +467,7 @@ def refused_until(desk, trusted, candidate: str, match: str, monkeypatch, *, che
     with pytest.raises((UntrustedError, IdentityError), match=match):
         desk.approve(candidate)
     assert desk.ledger.standing("candidate", candidate).state == "opened" and desk.ledger.head() == before
-    monkeypatch.setattr(tasks.receipts, check, lambda *args, **kwargs: None)
+    monkeypatch.setattr(tasks.changes, check, lambda *args, **kwargs: None)
     assert desk.approve(candidate).position == (before.position + 1 if before else 1)
 
 
@@ -616,7 +629,7 @@ def test_a_fact_that_changes_without_a_word_is_refused_and_is_not_without_the_ch
         desk.ledger.append(events_for(["evil"], kind, actor="ada"))
     attack, named = UNSAID[how]
     match = f"not its parent's with the changes that it names: {named}"
-    refused_until(desk, trusted, desk.open(**attack), match, monkeypatch, check="check_facts")
+    refused_until(desk, trusted, desk.open(**attack), match, monkeypatch, check="check_changes")
 
 
 @pytest.mark.parametrize("how", [{"new": ["evil"]}, {"leaving": [leaves("lyon")]}])

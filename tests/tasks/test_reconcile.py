@@ -8,6 +8,7 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.states import Cancelled, Crashed, Running, Suspended
 
+from editors.lifecycle import Event
 from infra.layout import read_layout
 from infra.objectstore import admin_client
 from tasks.collect import events_for
@@ -15,7 +16,6 @@ from tasks.errors import UnreachableError
 from tasks.findings import Finding
 from tasks.housekeeping import keep_house
 from tasks.ledger import Ledger
-from tasks.lifecycle import Event
 from tasks.promote import promote
 from tasks.reconcile import reconcile
 from tasks.register import aliased, registry

@@ -7,17 +7,17 @@ from datetime import UTC, datetime
 
 import pytest
 
+from editors.acts import Act
 from editors.batch import by_subject
 from editors.errors import UntrustedError
 from editors.joint import Joint
-from tasks.acts import Act
+from editors.lifecycle import Event
 from tasks.asking import to_cancel, to_retry
 from tasks.cancel import cancel
 from tasks.collect import Batch, corrections_in
 from tasks.corrections import Correction, Editing
 from tasks.edit import configs_of
 from tasks.errors import IdentityError, IllegalTransitionError
-from tasks.lifecycle import Event
 from tasks.parse import parse_file
 from tasks.retry import retry
 from tasks.values import recipe_of

@@ -7,14 +7,15 @@ from pathlib import Path
 import pytest
 
 import tasks.submit
+from editors.acts import ACT, Act, Asked
 from editors.digests import sha256_file
 from editors.envelopes import claimed, new_key, sign, statement
 from editors.errors import SpentActError, UntrustedError
+from editors.lifecycle import Event
 from flows.submission import submit_file
-from tasks.acts import ACT, Act, Asked, sign_act
+from tasks.acts import sign_act
 from tasks.errors import IdentityError
 from tasks.ledger import Ledger
-from tasks.lifecycle import Event
 from tasks.store import Store
 from tasks.submit import sign_submission
 from tasks.submit import submit as enter

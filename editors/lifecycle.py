@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Literal
-
-from tasks.errors import IllegalTransitionError
+from typing import Any, Literal, cast
 
 Entity = Literal[
     "correction", "candidate", "refresh", "protected", "identity", "act", "receipt", "answer", "code", "notice"
@@ -48,7 +46,7 @@ TRANSITIONS: Mapping[Entity, Mapping[str, frozenset[str | None]]] = {
     },
     "identity": {
         "enrolled": frozenset({None, "revoked"}),
-        "revoked": frozenset({"enrolled"}),
+        "revoked": frozenset({"enrolled", "revoked"}),  # the first may be nobody's act, and so count for nothing
     },
     "act": {
         "used": frozenset({None}),
@@ -93,7 +91,7 @@ class Event:
     kind: str
     actor: str
     reason: str = ""
-    data: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
 def in_utc(moment: datetime) -> str:
@@ -101,15 +99,14 @@ def in_utc(moment: datetime) -> str:
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
-def check_transition(entity: Entity, key: str, *, state: str | None, kind: str) -> None:
-    """Refuse an event that does not follow on the state in which something stands.
-
-    Raises:
-        IllegalTransitionError: it doesn't.
-    """
-    allowed = TRANSITIONS[entity][kind]
-    if state not in allowed:
-        raise IllegalTransitionError(
-            f"{entity} {key!r} is {state or 'unknown'}, so it can't become {kind!r}: "
-            f"that follows only on {', '.join(sorted(each or 'nothing' for each in allowed))}"
-        )
+def flaw_of_transition(entity: str, key: str, *, state: str | None, kind: str) -> str:
+    """Why an event does not follow on the state in which something stands; empty where it does."""
+    kinds = TRANSITIONS.get(cast(Entity, entity), {})
+    if kind not in kinds:
+        return f"nothing like {entity} {kind!r} is known"
+    if state in kinds[kind]:
+        return ""
+    return (
+        f"{entity} {key!r} is {state or 'unknown'}, so it can't become {kind!r}: "
+        f"that follows only on {', '.join(sorted(each or 'nothing' for each in kinds[kind]))}"
+    )
