@@ -174,8 +174,11 @@ def check_editing(key: str, fact: Mapping[str, Any], *, past: Past, before: int 
     given = {name: value for name, value in editing.items() if value is not None}
     signed: Mapping[str, Any] = {}
     for event in past.of("correction", key):
-        if before is None or event["seq"] < before:
-            signed = _settings_signed(event, content_digest(fact), past) or signed
+        if before is not None and event["seq"] >= before:
+            break
+        anew: Mapping[str, Any] = {}
+        settings = anew if event["kind"] == "submitted" else _settings_signed(event, content_digest(fact), past)
+        signed = signed if settings is None else settings
     if given != signed:
         raise UnaskedError(
             f"{key} is edited with {given or 'the usual settings'}, signed for was {dict(signed) or 'nothing else'}; "
@@ -239,10 +242,10 @@ def _act_of_submission(event: Row, past: Past, envelope_of: Callable[[str], Mapp
     return signed
 
 
-def _settings_signed(event: Row, fact: str, past: Past) -> Mapping[str, Any]:
-    """The settings that somebody signed for who queued a fact again by an event; none where nobody did so."""
+def _settings_signed(event: Row, fact: str, past: Past) -> Mapping[str, Any] | None:
+    """The settings that somebody signed for who queued a fact again by an event; None where they stay as they were."""
     if event["kind"] != "queued" or "act" not in event["data"]:
-        return {}
+        return None
     for use in past.of("act", str(event["data"]["act"])):
         try:
             act = read_act(use["data"]["envelope"], role="requester", identities=past.identities(use["seq"]))
@@ -250,8 +253,8 @@ def _settings_signed(event: Row, fact: str, past: Past) -> Mapping[str, Any]:
             continue
         named = (act.digest, act.asked.verb, act.asked.about) == (use["key"], RETRY, {event["key"]: fact})
         if named and use["seq"] < event["seq"]:
-            return act.asked.options.get("editing", {})
-    return {}
+            return act.asked.options.get("editing")
+    return None
 
 
 def _check_by_itself(leaving: Mapping[str, Any], fact: Mapping[str, Any], new: Facts, *, now: datetime) -> None:

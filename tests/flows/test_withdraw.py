@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+import editors.changes
 import flows.propose
-import tasks.changes
 import tasks.people
 import tasks.withdraw
 from editors.acts import Act, Asked
@@ -242,7 +242,7 @@ def test_a_refresh_leaves_out_what_has_ended(platform, monkeypatch):
 
     monkeypatch.setattr("tasks.collect.datetime", Later)
     refresh()
-    monkeypatch.setattr(tasks.changes, "_check_by_itself", lambda *args, **kwargs: None)  # by the database's clock
+    monkeypatch.setattr(editors.changes, "_check_by_itself", lambda *args, **kwargs: None)  # by the database's clock
     platform.approve()
     assert platform.states("france", "japan") == ["released", "expired"]
 
