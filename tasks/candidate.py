@@ -174,7 +174,7 @@ def _quarantined(key: str, reason: str, *, data: dict[str, Any]) -> Event:
 def code_digest() -> str:
     """One digest of the code that makes candidates: the project's own packages, file by file."""
     root = Path(__file__).parent.parent
-    files = [path for part in ("editors", "tasks", "flows") for path in (root / part).rglob("*.py")]
+    files = [path for part in ("consuming", "editors", "tasks", "flows") for path in (root / part).rglob("*.py")]
     return digest_of_files([root / "corrigenda.py", *files], root=root)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from corrigenda import AlteredError
+from consuming.errors import AlteredError
 from tasks.errors import StoreError
 from tasks.store import Store
 

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from corrigenda import ABSENT, CHUNK, Objects
+from consuming.objects import ABSENT, CHUNK, Objects
 from editors.digests import canonical_json, sha256_bytes, sha256_file
 from tasks.errors import StoreError, UnreachableError
 from tasks.files import DigestFile

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 import corrigenda
 import editors.auditing
 import editors.verifying
-from corrigenda import AlteredError
+from consuming.errors import AlteredError
 from editors.digests import canonical_json, digest_of, sha256_file
 from editors.envelopes import claimed, fingerprint, new_key, public_key
 from editors.events import GENESIS, digest_of_row, line_of, read_lines

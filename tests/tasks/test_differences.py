@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from typer.testing import CliRunner
 
-from corrigenda import ConsumerSettings, UnknownVersionError
+from consuming.errors import UnknownVersionError
+from consuming.settings import ConsumerSettings
 from flows.cli import app
 from tasks.differences import content_of, difference
 from tasks.settings import acting_as

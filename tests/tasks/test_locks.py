@@ -9,7 +9,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from botocore.exceptions import ClientError
 
-from corrigenda import AlteredError, Objects, resolve
+from consuming.errors import AlteredError
+from consuming.objects import Objects
+from consuming.versions import resolve
 from editors.digests import canonical_json, digest_of
 from editors.signing import new_release_key, release_public
 from infra.objectstore import admin_client, client

@@ -18,7 +18,8 @@ from typer.testing import CliRunner
 import corrigenda
 import editors.forms
 import editors.verifying
-from corrigenda import AlteredError, ConsumerSettings
+from consuming.errors import AlteredError
+from consuming.settings import ConsumerSettings
 from editors.digests import canonical_json, digest_of, sha256_bytes, sha256_file
 from editors.envelopes import fingerprint, new_key, public_key
 from editors.evidence import CARD, bundle_file, signed_folder, signer_file
