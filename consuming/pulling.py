@@ -132,7 +132,7 @@ def cached(
             found = f"the {card['form']} of candidate {card.get('candidate')}"
             raise UnprovenError(f"{folder / CARD} is of {found}, not of the model of {version.candidate}")
         if proven:
-            verify_release(folder, root=settings.root_fingerprint)
+            verify_release(folder, card, root=settings.root_fingerprint)
         else:
             check_files(folder, card)
     return folder

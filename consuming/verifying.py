@@ -65,7 +65,8 @@ def verify(
         with proof_errors():
             return verify_audit(folder, root=root, report=report)
     with proof_errors():
-        release, card = verify_release(folder, root=root, report=report), read_card(folder)
+        card = read_card(folder)
+        release = verify_release(folder, card, root=root, report=report)
         _verify_form(release, card, folder, base=base, without_base=without_base, settings=settings, report=report)
         if lock is not None:
             report(f"lock: {_verify_pinned(release, Path(lock), folder, root=root)}")

@@ -69,18 +69,18 @@ class Link:
     candidate: str
 
 
-def verify_release(folder: Path, *, root: str, report: Report = lambda line: None) -> Link:
+def verify_release(folder: Path, card: Mapping[str, Any], *, root: str, report: Report = lambda line: None) -> Link:
     """Verify all of a pulled folder but its weights; returns the release that it is.
 
     Args:
         folder: as `corrigenda pull` wrote it.
+        card: of the folder, as it was read.
         root: the fingerprint of the root, had from somebody who can be believed.
         report: called with a line for each check that holds.
 
     Raises:
         UnprovenError: a check doesn't hold; the message names the file.
     """
-    card = read_card(folder)
     report(f"files: {check_files(folder, card)}")
     release = verify_evidence(folder / FOLDER, card, root=root, report=report)
     if own := FORMS[card["form"]]:

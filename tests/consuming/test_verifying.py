@@ -456,6 +456,17 @@ def test_each_check_is_told_and_the_folder_is_left_as_it_was(pulled):
     assert {name: sha256_file(path) for name, path in files_of(pulled.folder).items()} == before
 
 
+def test_the_card_that_is_returned_is_the_one_that_was_verified(pulled):
+    true = pulled.record()["candidate"]
+
+    def alter(line: str) -> None:
+        if line.startswith("files: "):
+            card = json.loads((pulled.folder / CARD).read_bytes()) | {"candidate": "f" * 64, "form": "patch"}
+            (pulled.folder / CARD).write_bytes(canonical_json(card))
+
+    assert pulled.verify(report=alter)["candidate"] == true
+
+
 def test_an_older_release_is_verified_by_itself(chain, pulled, tmp_path):
     folder = corrigenda.pull(chain[1][0], tmp_path / "first", settings=pulled.empty)
     told: list[str] = []
