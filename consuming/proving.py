@@ -11,7 +11,7 @@ from consuming.settings import ConsumerSettings
 from consuming.telling import Progress
 from consuming.versions import Version
 from editors.errors import UnprovenError
-from editors.evidence import gather
+from editors.evidence import gather, record_key
 
 
 def prove(version: Version, evidence: Path, *, patch: Path, settings: ConsumerSettings, report: Progress) -> None:
@@ -24,7 +24,7 @@ def prove(version: Version, evidence: Path, *, patch: Path, settings: ConsumerSe
     try:
         gather(version.candidate, Objects(settings), evidence, patch=patch)
         if settings.root_fingerprint:
-            verify_evidence(evidence, card, root=settings.root_fingerprint)
+            verify_evidence(evidence, card, root=settings.root_fingerprint, name=record_key(version.candidate))
             report(f"it is signed, and was approved, under the root {settings.root_fingerprint[:12]}")
     except UnprovenError as error:
         if settings.root_fingerprint:

@@ -90,25 +90,28 @@ def verify_release(folder: Path, card: Mapping[str, Any], *, root: str, report: 
     return release
 
 
-def verify_evidence(evidence: Path, card: Mapping[str, Any], *, root: str, report: Report = lambda line: None) -> Link:
+def verify_evidence(
+    evidence: Path, card: Mapping[str, Any], *, root: str, name: str = CARD, report: Report = lambda line: None
+) -> Link:
     """Verify what `evidence.gather` brought of a release; returns the release.
 
     Args:
         evidence: the folder of it.
         card: which release it has to prove: its `candidate`, `manifest` and `release`.
         root: the fingerprint of the root.
+        name: of what names the release, for the messages; the card's own file by default.
         report: called with a line for each check that holds.
 
     Raises:
         UnprovenError: a check doesn't hold; the message names the file.
     """
-    chain = verify_chain(evidence, card, root=root, report=report)
+    chain = verify_chain(evidence, card, root=root, name=name, report=report)
     report(f"evidence: {check_evidence(chain, evidence)}")
     return chain[0]
 
 
 def verify_chain(
-    evidence: Path, card: Mapping[str, Any], *, root: str, report: Report = lambda line: None
+    evidence: Path, card: Mapping[str, Any], *, root: str, name: str = CARD, report: Report = lambda line: None
 ) -> list[Link]:
     """Verify a release and every one before it: signatures, how each follows on the other, receipts; newest first.
 
@@ -116,14 +119,15 @@ def verify_chain(
         evidence: the folder of them.
         card: which release is the newest: its `candidate`, `manifest` and `release`.
         root: the fingerprint of the root.
+        name: of what names the release, for the messages; the card's own file by default.
         report: called with a line for each check that holds.
 
     Raises:
         UnprovenError: a check doesn't hold; the message names the file.
     """
-    chain = read_chain(evidence, card)
+    chain = read_chain(evidence, card, name=name)
     report(f"signatures: {check_signatures(chain, evidence, root)}")
-    report(f"chain: {check_chain(chain, card)}")
+    report(f"chain: {check_chain(chain, card, name=name)}")
     report(f"receipts: {check_approvals(chain, evidence, root)}")
     return chain
 
@@ -173,17 +177,17 @@ def check_files(
     return f"{len(named)} hash to what the card says, and there are no others"
 
 
-def read_chain(evidence: Path, card: Mapping[str, Any]) -> list[Link]:
+def read_chain(evidence: Path, card: Mapping[str, Any], *, name: str = CARD) -> list[Link]:
     """Read the manifests of a release and of every one before it, newest first; nothing of them is believed yet."""
     release = card.get("release")
     if not isinstance(release, dict):
-        raise UnprovenError(f"{CARD} is of a candidate that nobody released, so there is nothing to verify")
+        raise UnprovenError(f"{name} is of a candidate that nobody released, so there is nothing to verify")
     if not evidence.is_dir():
         raise UnprovenError(f"{evidence} is missing, so nothing proves the release; pull it again")
-    with naming(CARD):
+    with naming(name):
         positions = range(cast(dict[str, Any], release)["position"], 0, -1)
         if not positions:
-            raise UnprovenError(f"{CARD} names no position in the chain, of which 1 is the first")
+            raise UnprovenError(f"{name} names no position in the chain, of which 1 is the first")
     return [_read_link(evidence, position) for position in positions]
 
 
@@ -200,12 +204,12 @@ def check_signatures(chain: Sequence[Link], evidence: Path, root: str) -> str:
     return f"{_counted(chain)} signed under the root {root[:12]} by {len(signers)} that it certified"
 
 
-def check_chain(chain: Sequence[Link], card: Mapping[str, Any]) -> str:
+def check_chain(chain: Sequence[Link], card: Mapping[str, Any], *, name: str = CARD) -> str:
     """Follow the manifests from the card back to the base, each to the one before it by digest."""
     newest = chain[0]
-    for name, found in (("candidate", newest.candidate), ("release", newest.record), ("manifest", newest.manifest)):
-        if card.get(name) != found:
-            raise UnprovenError(f"{newest.folder}: its {name} is not the one that {CARD} names")
+    for what, found in (("candidate", newest.candidate), ("release", newest.record), ("manifest", newest.manifest)):
+        if card.get(what) != found:
+            raise UnprovenError(f"{newest.folder}: its {what} is not the one that {name} names")
     for link, before in zip(chain, [*chain[1:], None], strict=True):
         with naming(link.folder / RELEASE):
             _check_link(link, before)

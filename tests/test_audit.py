@@ -309,6 +309,21 @@ def test_a_file_that_is_gone_is_named(exported, name):
             exported.verify()
 
 
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"release": ["none"]}, r"^corrigenda-audit\.json is of a candidate that nobody released"),
+        ({"release": {"position": 0}}, r"^corrigenda-audit\.json names no position in the chain"),
+        ({"release": {"position": "3"}}, r"^corrigenda-audit\.json: 'str' object cannot be"),
+        ({"candidate": "f" * 64}, r"its candidate is not the one that corrigenda-audit\.json names"),
+    ],
+)
+def test_what_a_card_says_of_a_release_is_refused_by_the_cards_own_name(exported, changes, match):
+    exported.card(**changes)
+    with pytest.raises(AlteredError, match=match):
+        exported.verify()
+
+
 def test_under_another_root_nothing_is_verified(exported):
     with pytest.raises(AlteredError, match=r"root\.pub: it is the root \w+, expected"):
         exported.verify(root=fingerprint(public_key(new_key())))

@@ -334,7 +334,7 @@ def without(name: str, monkeypatch) -> None:
     module = editors.forms if name in ("check_weights", "check_adapter", "check_patch") else editors.verifying
     if name == "read_chain":
         read = editors.verifying._read_link
-        monkeypatch.setattr(module, name, lambda evidence, card: [read(evidence, NEWEST)])
+        monkeypatch.setattr(module, name, lambda evidence, card, **given: [read(evidence, NEWEST)])
     else:
         monkeypatch.setattr(module, name, lambda *args, **kwargs: "not asked")
 
