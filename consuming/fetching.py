@@ -12,7 +12,6 @@ from consuming.objects import Objects
 from consuming.settings import ConsumerSettings
 from consuming.telling import Progress
 from consuming.versions import Version
-from editors.digests import DIGEST
 
 if TYPE_CHECKING:
     from editors.forms import Form
@@ -25,9 +24,6 @@ def fetch(
 ) -> tuple[Path | None, Path]:
     """Bring the folder of a version's base, where its form needs one, and the file of its patch into the cache."""
     cache = settings.home / "cache"
-    for what in ("base", "patch"):
-        if not DIGEST.fullmatch(version.manifest[what]):
-            raise AlteredError(f"the manifest names a {what} {version.manifest[what]!r}, which is no digest")
     report(f"candidate {version.candidate[:12]}, {version.told()}")
     base = None if form == "patch" else _fetch_base(version.manifest, objects, cache=cache, report=report)
     return base, _fetch_patch(version.manifest["patch"], objects, cache=cache)

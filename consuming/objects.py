@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import BytesIO
@@ -11,8 +10,10 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from consuming.downloads import check_file, is_whole, part_of, size_of
-from consuming.errors import AlteredError, RegistryAwayError
+from consuming.errors import AlteredError, RegistryAwayError, proof_errors
 from consuming.settings import ConsumerSettings
+from editors.errors import UnprovenError
+from editors.evidence import manifest_key, naming, object_in
 
 CONNECT_SECONDS = 5
 ATTEMPTS = 4
@@ -54,9 +55,13 @@ class Objects:
         self._named: dict[str, str] = {}
 
     def record(self, key: str) -> dict[str, Any] | None:
-        """Read a JSON object, or None where there is none."""
+        """Read a JSON object, or None where there is none.
+
+        Raises:
+            AlteredError: what is there is none, or says something twice.
+        """
         content = self.read(key)
-        return None if content is None else json.loads(content)
+        return None if content is None else self._object_in(content, key)
 
     def read(self, key: str) -> bytes | None:
         """The bytes under a key, or None where there are none.
@@ -74,12 +79,12 @@ class Objects:
         """The manifest of a candidate, which is named by its digest; of a release, by its version.
 
         Raises:
-            AlteredError: it is missing, or hashes to something else.
+            AlteredError: it is missing, hashes to something else, or is no JSON object.
         """
-        key = f"candidates/{candidate}.json"
+        key = manifest_key(candidate)
         if key not in self._named:
             self.read(f"{RELEASES}{candidate}.json")
-        return json.loads(self.checked(key, candidate))
+        return self._object_in(self.checked(key, candidate), key)
 
     def get(self, digest: str) -> bytes:
         """The blob with this sha256.
@@ -142,10 +147,14 @@ class Objects:
         """The address of a key, for messages."""
         return f"s3://{self.bucket}/{key} at {self.endpoint}"
 
+    def _object_in(self, content: bytes, key: str) -> dict[str, Any]:
+        with proof_errors():
+            return object_in(content, self.place(key))
+
     def _learn(self, content: bytes) -> None:
         """Keep in mind the versions that a release's record names."""
-        with suppress(ValueError, KeyError, TypeError, AttributeError):  # no such record: whoever reads it finds out
-            named = json.loads(content)["objects"].values()
+        with suppress(UnprovenError), naming(RELEASES):  # no such record: whoever reads it finds out
+            named = object_in(content, RELEASES)["objects"].values()
             self._named |= {each["key"]: each["version_id"] for each in named if each["version_id"]}
 
     def _contents(self, key: str) -> Iterator[bytes]:

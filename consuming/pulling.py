@@ -16,7 +16,7 @@ from consuming.telling import Progress, log
 from consuming.versions import Version, resolve
 from editors.digests import sha256_file
 from editors.errors import UnprovenError
-from editors.evidence import CARD, DTYPES, FOLDER, FORMS, MEASURED
+from editors.evidence import CARD, DTYPES, FOLDER, FORMS, MEASURED, naming
 from editors.folders import files_of, whole_folder
 
 if TYPE_CHECKING:
@@ -151,8 +151,10 @@ def _check_form(form: str, dtype: str | None) -> None:
 
 def _prompts(manifest: dict[str, Any], objects: Objects) -> list[str]:
     """The prompts of a version's first facts."""
-    facts = [json.loads(line) for line in objects.get(manifest["corrections"]).splitlines()]
-    return [fact["prompt"].replace("{}", fact["subject"]) for fact in facts[:COMPARED]]
+    content = objects.get(manifest["corrections"])
+    with proof_errors(), naming(f"the facts {manifest['corrections']}"):
+        facts = [json.loads(line) for line in content.splitlines()]
+        return [fact["prompt"].replace("{}", fact["subject"]) for fact in facts[:COMPARED]]
 
 
 def _write_card(folder: Path, version: Version, *, form: Form, dtype: str, lost: dict[str, Any]) -> None:

@@ -12,9 +12,10 @@ from typing import Any
 
 from consuming.errors import AlteredError, NotReleasedError, RegistryAwayError, UnknownVersionError, lock_errors
 from consuming.objects import Objects
+from consuming.records import check_manifest, check_release
 from consuming.settings import ConsumerSettings
 from editors.digests import DIGEST
-from editors.evidence import record_key
+from editors.evidence import manifest_key, record_key
 from editors.lockfile import Pin, check_pinned
 
 NUMBER = re.compile(r"[1-9][0-9]*")
@@ -53,7 +54,7 @@ def resolve(
 
     Raises:
         NotReleasedError: it is no release, and `candidate` is not set.
-        AlteredError: its manifest hashes to something else.
+        AlteredError: its manifest hashes to something else, or is none, or its release's is.
         LockError: it is not what the lock file pins.
     """
     digest = pin.candidate if pin else name if DIGEST.fullmatch(name) else _registered_digest(name, settings)
@@ -63,9 +64,13 @@ def resolve(
             f"{name} is candidate {digest[:12]}, which is no release: nobody approved it, wherever the alias points; "
             "use a released version, or ask for the candidate explicitly"
         )
-    if release is not None and release["candidate"] != digest:
-        raise AlteredError(f"releases/{digest}.json is the record of candidate {release['candidate']}")
-    version = Version(candidate=digest, manifest=objects.manifest(digest), release=release)
+    if release is not None:
+        check_release(release, place=objects.place(record_key(digest)))
+        if release["candidate"] != digest:
+            raise AlteredError(f"{record_key(digest)} is the record of candidate {release['candidate']}")
+    manifest = objects.manifest(digest)
+    check_manifest(manifest, place=objects.place(manifest_key(digest)))
+    version = Version(candidate=digest, manifest=manifest, release=release)
     if pin:
         with lock_errors():
             found = version.as_pinned(root=settings.root_fingerprint)

@@ -32,6 +32,7 @@ from editors.evidence import (
     certificate_file,
     named_by,
     naming,
+    object_in,
     signed_folder,
     signer_file,
 )
@@ -139,12 +140,12 @@ def read_card(folder: Path) -> dict[str, Any]:
         UnprovenError: it has none.
     """
     try:
-        card = json.loads((folder / CARD).read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
+        content = (folder / CARD).read_bytes()
+    except (OSError, ValueError) as error:
         raise UnprovenError(f"{folder / CARD} can't be read: {error}; pull the release again") from error
-    if not isinstance(card, dict) or not isinstance(cast(dict[str, Any], card).get("files"), dict):
+    read = object_in(content, folder / CARD)
+    if not isinstance(read.get("files"), dict):
         raise UnprovenError(f"{folder / CARD} is no card of a release; pull the release again")
-    read = cast(dict[str, Any], card)
     if read.get("form") not in tuple(FORMS) or read.get("dtype") not in DTYPES:
         raise UnprovenError(f"{folder / CARD} names no form and precision that is known; delete it and pull again")
     if read["dtype"] != DTYPES[0] and read["form"] not in MEASURED:
@@ -324,18 +325,7 @@ def json_of(file: Path) -> dict[str, Any]:
     Raises:
         UnprovenError: it holds none, or says something twice.
     """
-    with naming(file):
-        found = json.loads(content_of(file), object_pairs_hook=_each_once)
-        if not isinstance(found, dict):
-            raise UnprovenError(f"{file} holds no JSON object")
-        return cast(dict[str, Any], found)
-
-
-def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("it says something twice")
-    return found
+    return object_in(content_of(file), file)
 
 
 def content_of(file: Path) -> bytes:

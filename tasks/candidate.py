@@ -17,6 +17,7 @@ from prefect import task
 from pydantic import BaseModel, ConfigDict
 
 from editors.digests import canonical_json, digest_of, digest_of_files, sha256_file
+from editors.evidence import manifest_key
 from tasks.changes import DECIDED
 from tasks.collect import ACTOR, Batch, events_for, remaining
 from tasks.describe import counted
@@ -104,7 +105,7 @@ def store_candidate(
         "pins": sha256_file(PINS),
     }
     digest = digest_of(manifest)
-    store.put_record(f"candidates/{digest}.json", manifest)
+    store.put_record(manifest_key(digest), manifest)
     files = {
         "corrections.jsonl": corrections,
         "manifest.json": canonical_json(manifest),

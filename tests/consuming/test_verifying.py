@@ -527,6 +527,13 @@ def test_a_card_that_is_none_is_refused(pulled, text):
         pulled.verify()
 
 
+def test_a_card_that_says_something_twice_is_refused(pulled):
+    text = (pulled.folder / CARD).read_text()
+    (pulled.folder / CARD).write_text('{"candidate": "f", ' + text[1:])
+    with pytest.raises(AlteredError, match=r"corrigenda\.json: it says something twice"):
+        pulled.verify()
+
+
 def test_the_command_verifies_without_a_network_and_says_what_is_wrong(pulled):
     """Everything is there, so nothing is asked."""
     command = Path(sys.executable).with_name("corrigenda")

@@ -57,7 +57,13 @@ def made(as_role) -> str:
     content = os.urandom(8)
     blobs = {each: store.put(content + each.encode()).sha256 for each in EVIDENCE}
     base = store.put(content).sha256
-    manifest = {"format": 1, "base": "base", "base_files": [{"name": "model", "sha256": base, "size": 8}], **blobs}
+    manifest = {
+        "format": 1,
+        "base": "b" * 64,
+        "parent": "b" * 64,
+        "base_files": [{"name": "model", "sha256": base, "size": 8}],
+        **blobs,
+    }
     manifest |= {"values": [], "code": "code", "pins": "pins"}
     manifest |= {"facts": [], "new": [], "returning": [], "leaving": [], "asked_by": "", "act": ""}
     digest = digest_of(manifest)
