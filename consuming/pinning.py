@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from consuming.errors import LockError, lock_errors
 from consuming.objects import Objects
+from consuming.proving import ROOTLESS, check_proven
 from consuming.settings import ConsumerSettings
 from consuming.telling import Progress, log
 from consuming.versions import Version, resolve
@@ -47,11 +48,13 @@ class Lagging:
 def lock(names: Sequence[str], *, settings: ConsumerSettings | None = None, report: Progress = log) -> dict[str, Pin]:
     """Pin names to the releases that they stand for now, in the lock file; returns all that it pins.
 
+    Each has to lead to the root that is written with it: the settings', or else the one that its entry names already.
+
     Raises:
         LockError: the lock file can't be read, or one of them is no name that can be pinned.
-        ReleaseError: one of them stands for no release; the lock file is left as it was.
+        ReleaseError: one of them stands for no release, or for one that is not proven; the lock file is left as it was.
     """
-    settings = settings or ConsumerSettings()
+    settings, told = settings or ConsumerSettings(), []
     with lock_errors():
         pins = read_lock(settings.lock)
         for name in names:
@@ -61,10 +64,14 @@ def lock(names: Sequence[str], *, settings: ConsumerSettings | None = None, repo
             version = resolve(name, objects, candidate=False, settings=settings)
             before = pins.get(name)
             root = settings.root_fingerprint or (before.root if before else "")
+            if root:
+                check_proven(version, objects, root=root, settings=settings, report=report)
             pins[name] = version.as_pinned(root=root)
             moved = f", and no longer to {before.told()}" if before and before != pins[name] else ""
-            report(f"{name} is pinned to {pins[name].told()}{moved}")
+            told.append(f"{name} is pinned to {pins[name].told()}{moved}{'' if root else f'; it was {ROOTLESS}'}")
         write_lock(settings.lock, pins)
+    for line in told:
+        report(line)
     return pins
 
 

@@ -68,7 +68,7 @@ def pull(
         objects = Objects(settings)
         version = resolve(name, objects, candidate=candidate, settings=settings, pin=pin)
         base, patch = fetch(version, objects, form=form, settings=settings, report=report)
-        prove(version, built / FOLDER, patch=patch, settings=settings, report=report)
+        prove(version, objects, built / FOLDER, patch=patch, root=settings.root_fingerprint, report=report)
         report(f"writing its {form}")
         prompts = _prompts(version.manifest, objects) if form in MEASURED else []
         lost = write_form(

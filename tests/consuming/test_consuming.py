@@ -26,6 +26,7 @@ import torch
 from packaging.requirements import Requirement
 from typer.testing import CliRunner
 
+import consuming.pinning
 import consuming.verifying
 import consuming.versions
 import corrigenda
@@ -43,6 +44,7 @@ from infra.pins import closure
 from tasks.asking import to_revoke
 from tasks.candidate import the_open_candidate
 from tasks.settings import acting_as
+from tasks.store import Store
 
 pytestmark = [
     pytest.mark.stack,
@@ -89,12 +91,14 @@ class Releases:
         made: their digests, oldest first.
         first_lock: the lock file as it was written while the first of them was the champion.
         root: the fingerprint of the root.
+        store: the object store, seen by the promoter.
     """
 
     model: str
     made: list[str]
     first_lock: str
     root: str
+    store: Store
 
     @property
     def champion(self) -> str:
@@ -137,6 +141,7 @@ def releases(tiny_house, tmp_path_factory) -> Iterator[Releases]:
             made=made,
             first_lock=locked.lock.read_text(),
             root=settings.root_fingerprint,
+            store=Store(tiny_house.promoter),
         )
 
 
@@ -295,6 +300,37 @@ def test_what_can_not_be_pinned_leaves_the_lock_file_as_it_was(releases, lock, n
     with pytest.raises(corrigenda.ReleaseError):
         corrigenda.lock([releases.champion, name.format(model=releases.model)])
     assert lock.read_text() == before
+
+
+@pytest.mark.parametrize("root", ["", "settings"])
+def test_what_is_not_signed_under_the_root_is_not_pinned_and_is_without_the_check(
+    releases, lock, take_away, monkeypatch, root
+):
+    """The root is the settings' own, or where they name none the one that the entry names."""
+    monkeypatch.setenv("CORRIGENDA_ROOT_FINGERPRINT", root and releases.root)
+    before, key = lock.read_text(), f"releases/{releases.made[-1]}.sig"
+    kept = releases.store.read(key)
+    take_away(key)
+    try:
+        for names in ([releases.champion], [f"{releases.model}@previous", releases.champion]):
+            with pytest.raises(AlteredError, match=r"release 3 \([0-9a-f]{12}\) is not signed"):
+                corrigenda.lock(names)
+        assert lock.read_text() == before
+        monkeypatch.setattr(consuming.pinning, "check_proven", lambda *args, **kwargs: None)
+        corrigenda.lock([releases.champion])
+    finally:
+        releases.store.put_record(key, json.loads(kept))
+    assert releases.made[-1] in lock.read_text()
+
+
+def test_where_no_root_is_set_the_pin_says_that_nothing_was_verified(releases, here, monkeypatch):
+    monkeypatch.delenv("CORRIGENDA_ROOT_FINGERPRINT")
+    told: list[str] = []
+    pins = corrigenda.lock([releases.champion], report=told.append)
+    assert pins[releases.champion].root == "" and len(told) == 1
+    assert told[0].endswith("; it was NOT VERIFIED, for no root is set (CORRIGENDA_ROOT_FINGERPRINT)")
+    corrigenda.pull(releases.champion, here / "pulled", report=told.append)
+    assert "what proves it was NOT VERIFIED, for no root is set (CORRIGENDA_ROOT_FINGERPRINT)" in told
 
 
 def test_what_is_pinned_is_pulled_loaded_and_told(releases, lock, here, caplog):
