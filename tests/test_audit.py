@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from typer.testing import CliRunner
@@ -25,12 +26,13 @@ from editors.evidence import AUDIT, bundle_file, signed_folder, signer_file
 from editors.folders import files_of
 from editors.identities import Identity, certify
 from editors.receipts import BOUND_TO, Receipt, make
-from editors.signing import RELEASE_SIGNER, Signing, new_release_key, release_public, sign_folder
+from editors.signing import RELEASE_SIGNER, new_release_key, release_public
 from flows.cli import app
 from tasks.errors import IdentityError
 from tasks.roots import root_key
 from tasks.sealing import new_sealing_key, unseal
 from tasks.store import Store
+from tests.conftest import Altered
 
 pytestmark = pytest.mark.stack
 
@@ -38,25 +40,14 @@ NEWEST = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Exported:
+class Exported(Altered):
     """A copy of an export, for a test to alter."""
 
-    folder: Path
-    root: str
-    release_key: str
-
-    @property
-    def evidence(self) -> Path:
-        return self.folder / "evidence"
+    named: ClassVar[str] = AUDIT
+    newest: ClassVar[int] = NEWEST
 
     def verify(self, **changes) -> dict:
         return corrigenda.verify(self.folder, **{"root": self.root} | changes)
-
-    def card(self, **changes) -> None:
-        """Whoever alters files writes the card too."""
-        card = json.loads((self.folder / AUDIT).read_bytes()) | changes
-        files = {name: sha256_file(path) for name, path in files_of(self.folder).items() if name != AUDIT}
-        (self.folder / AUDIT).write_bytes(canonical_json(card | {"files": files}))
 
     def events(self) -> list[dict]:
         return list(read_lines(self.folder / "events.jsonl"))
@@ -71,17 +62,6 @@ class Exported:
             previous = event["digest"]
         (self.folder / "events.jsonl").write_bytes(b"".join(map(line_of, events)))
         self.card(ledger={"sequence": events[-1]["seq"], "digest": events[-1]["digest"]})
-
-    def record(self, position: int = NEWEST) -> dict:
-        return json.loads((signed_folder(self.evidence, position) / "release.json").read_bytes())
-
-    def sign(self, *, key: str = "", **changes) -> None:
-        """Another manifest in the newest release's place, signed with the promoter's own key unless one is given."""
-        record, folder = self.record() | changes, signed_folder(self.evidence, NEWEST)
-        (folder / "release.json").write_bytes(canonical_json(record))
-        bundle = sign_folder(folder, Signing(key=key or self.release_key))
-        bundle_file(self.evidence, NEWEST).write_bytes(canonical_json(bundle))
-        self.card(release=record)
 
 
 def export(folder: Path, *, code: int = 0) -> str:
