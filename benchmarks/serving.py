@@ -23,7 +23,7 @@ import uvicorn
 
 from benchmarks.ground import COUNTERFACT, folder_of, named, options, records_in
 from benchmarks.outcome import Outcome, conclude
-from corrigenda import Version
+from consuming.versions import Version
 from editors.models import load_model, weights_digest
 from editors.tokens import pad, text_row
 from tasks.openai_api import make_app

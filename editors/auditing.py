@@ -75,7 +75,7 @@ def verify_audit(folder: Path, *, root: str, report: Report = lambda line: None)
     card, evidence = read_audit_card(folder), folder / FOLDER
     report(f"files: {check_files(folder, card, name=AUDIT, again=AGAIN)}")
     report(f"root: {check_root(folder, root)}")
-    chain = verify_chain(evidence, card, root=root, report=report) if card.get("release") else []
+    chain = verify_chain(evidence, card, root=root, name=AUDIT, report=report) if card.get("release") else []
     history = History(list(read_lines(folder / EVENTS)), root=root)
     report(f"ledger: {check_events(history, folder, card)}")
     report(f"releases: {check_releases(chain, history, folder)}")

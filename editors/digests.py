@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+DIGEST = re.compile(r"[0-9a-f]{64}")
+"""How a SHA-256 is written."""
 
 
 def sha256_bytes(data: bytes) -> str:

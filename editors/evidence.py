@@ -20,7 +20,7 @@ import shutil
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from editors.digests import canonical_json
 from editors.errors import EditorError, UnprovenError
@@ -70,6 +70,11 @@ class Source(Protocol):
 def record_key(candidate: str) -> str:
     """Where a release's manifest is in the object store."""
     return f"releases/{candidate}.json"
+
+
+def manifest_key(candidate: str) -> str:
+    """Where a candidate's manifest is in the object store."""
+    return f"candidates/{candidate}.json"
 
 
 def signature_key(candidate: str) -> str:
@@ -140,7 +145,7 @@ def gather(candidate: str, source: Source, evidence: Path, *, patch: Path) -> No
         UnprovenError: a release lacks its manifest or its signature.
     """
     with naming(record_key(candidate)):
-        newest = json.loads(_record(candidate, source))
+        newest = object_in(_record(candidate, source), record_key(candidate))
         evidence.mkdir()
         shutil.copyfile(patch, evidence / NEWEST["patch"])
         for what in ("report", "corrections"):
@@ -159,7 +164,7 @@ def gather_releases(candidate: str, source: Source, evidence: Path) -> Iterator[
         UnprovenError: a release lacks its manifest or its signature.
     """
     with naming(record_key(candidate)):
-        positions = range(json.loads(_record(candidate, source))["position"], 0, -1)
+        positions = range(object_in(_record(candidate, source), record_key(candidate))["position"], 0, -1)
     for position in positions:
         with naming(record_key(candidate)):
             record = _gather_one(candidate, position, source, evidence)
@@ -183,16 +188,40 @@ def naming(what: Path | str) -> Generator[None]:
         raise UnprovenError(f"{what}: {why}") from error
 
 
+def object_in(content: bytes, what: Path | str) -> dict[str, Any]:
+    """The JSON object that some bytes are.
+
+    Args:
+        content: the bytes.
+        what: where they are from, for the message.
+
+    Raises:
+        UnprovenError: they are none, or say something twice.
+    """
+    with naming(what):
+        found = json.loads(content, object_pairs_hook=_each_once)
+        if not isinstance(found, dict):
+            raise UnprovenError(f"{what} holds no JSON object")
+        return cast(dict[str, Any], found)
+
+
 def write_file(file: Path, content: bytes) -> None:
     """Write a file, and the folders that it lies in."""
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(content)
 
 
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("it says something twice")
+    return found
+
+
 def _gather_one(candidate: str, position: int, source: Source, evidence: Path) -> dict[str, Any]:
     """Bring what proves one release; returns its manifest."""
     content, signature = _record(candidate, source), source.read(signature_key(candidate))
-    record = json.loads(content)
+    record = object_in(content, record_key(candidate))
     if (record["position"], record["candidate"]) != (position, candidate):
         raise UnprovenError(f"{record_key(candidate)} is of another release than {position}, {candidate[:12]}")
     if signature is None:
@@ -200,9 +229,9 @@ def _gather_one(candidate: str, position: int, source: Source, evidence: Path) -
             f"release {position} ({candidate[:12]}) is not signed. If its promotion was cut off, 'corrigenda "
             "reconcile' signs it; if it was made before releases were signed, its platform has to be made anew"
         )
-    kept = json.loads(signature)
+    kept = object_in(signature, signature_key(candidate))
     write_file(signed_folder(evidence, position) / RELEASE, content)
-    write_file(signed_folder(evidence, position) / CANDIDATE, source.checked(f"candidates/{candidate}.json", candidate))
+    write_file(signed_folder(evidence, position) / CANDIDATE, source.checked(manifest_key(candidate), candidate))
     write_file(bundle_file(evidence, position), canonical_json(kept["bundle"]))
     write_file(signer_file(evidence, position), canonical_json(kept["certificate"]))
     for file, digest in named_by(evidence, record).items():

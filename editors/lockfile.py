@@ -21,11 +21,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from editors.digests import DIGEST
 from editors.errors import LockFileError
 
 FORMAT = 1
 HEADER = "# Written by 'corrigenda lock NAME', which moves an entry to what NAME stands for then. Commit this file.\n"
-DIGEST = re.compile(r"[0-9a-f]{64}")
 NAME = re.compile(r"\w[\w .-]*(@\w[\w-]*|/[1-9][0-9]*)")
 REQUIRED, OPTIONAL = ("candidate", "patch", "position"), ("root",)
 

@@ -32,6 +32,7 @@ from editors.evidence import (
     certificate_file,
     named_by,
     naming,
+    object_in,
     signed_folder,
     signer_file,
 )
@@ -69,18 +70,18 @@ class Link:
     candidate: str
 
 
-def verify_release(folder: Path, *, root: str, report: Report = lambda line: None) -> Link:
+def verify_release(folder: Path, card: Mapping[str, Any], *, root: str, report: Report = lambda line: None) -> Link:
     """Verify all of a pulled folder but its weights; returns the release that it is.
 
     Args:
         folder: as `corrigenda pull` wrote it.
+        card: of the folder, as it was read.
         root: the fingerprint of the root, had from somebody who can be believed.
         report: called with a line for each check that holds.
 
     Raises:
         UnprovenError: a check doesn't hold; the message names the file.
     """
-    card = read_card(folder)
     report(f"files: {check_files(folder, card)}")
     release = verify_evidence(folder / FOLDER, card, root=root, report=report)
     if own := FORMS[card["form"]]:
@@ -90,25 +91,28 @@ def verify_release(folder: Path, *, root: str, report: Report = lambda line: Non
     return release
 
 
-def verify_evidence(evidence: Path, card: Mapping[str, Any], *, root: str, report: Report = lambda line: None) -> Link:
+def verify_evidence(
+    evidence: Path, card: Mapping[str, Any], *, root: str, name: str = CARD, report: Report = lambda line: None
+) -> Link:
     """Verify what `evidence.gather` brought of a release; returns the release.
 
     Args:
         evidence: the folder of it.
         card: which release it has to prove: its `candidate`, `manifest` and `release`.
         root: the fingerprint of the root.
+        name: of what names the release, for the messages; the card's own file by default.
         report: called with a line for each check that holds.
 
     Raises:
         UnprovenError: a check doesn't hold; the message names the file.
     """
-    chain = verify_chain(evidence, card, root=root, report=report)
+    chain = verify_chain(evidence, card, root=root, name=name, report=report)
     report(f"evidence: {check_evidence(chain, evidence)}")
     return chain[0]
 
 
 def verify_chain(
-    evidence: Path, card: Mapping[str, Any], *, root: str, report: Report = lambda line: None
+    evidence: Path, card: Mapping[str, Any], *, root: str, name: str = CARD, report: Report = lambda line: None
 ) -> list[Link]:
     """Verify a release and every one before it: signatures, how each follows on the other, receipts; newest first.
 
@@ -116,14 +120,15 @@ def verify_chain(
         evidence: the folder of them.
         card: which release is the newest: its `candidate`, `manifest` and `release`.
         root: the fingerprint of the root.
+        name: of what names the release, for the messages; the card's own file by default.
         report: called with a line for each check that holds.
 
     Raises:
         UnprovenError: a check doesn't hold; the message names the file.
     """
-    chain = read_chain(evidence, card)
+    chain = read_chain(evidence, card, name=name)
     report(f"signatures: {check_signatures(chain, evidence, root)}")
-    report(f"chain: {check_chain(chain, card)}")
+    report(f"chain: {check_chain(chain, card, name=name)}")
     report(f"receipts: {check_approvals(chain, evidence, root)}")
     return chain
 
@@ -135,12 +140,12 @@ def read_card(folder: Path) -> dict[str, Any]:
         UnprovenError: it has none.
     """
     try:
-        card = json.loads((folder / CARD).read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
+        content = (folder / CARD).read_bytes()
+    except (OSError, ValueError) as error:
         raise UnprovenError(f"{folder / CARD} can't be read: {error}; pull the release again") from error
-    if not isinstance(card, dict) or not isinstance(cast(dict[str, Any], card).get("files"), dict):
+    read = object_in(content, folder / CARD)
+    if not isinstance(read.get("files"), dict):
         raise UnprovenError(f"{folder / CARD} is no card of a release; pull the release again")
-    read = cast(dict[str, Any], card)
     if read.get("form") not in tuple(FORMS) or read.get("dtype") not in DTYPES:
         raise UnprovenError(f"{folder / CARD} names no form and precision that is known; delete it and pull again")
     if read["dtype"] != DTYPES[0] and read["form"] not in MEASURED:
@@ -173,17 +178,17 @@ def check_files(
     return f"{len(named)} hash to what the card says, and there are no others"
 
 
-def read_chain(evidence: Path, card: Mapping[str, Any]) -> list[Link]:
+def read_chain(evidence: Path, card: Mapping[str, Any], *, name: str = CARD) -> list[Link]:
     """Read the manifests of a release and of every one before it, newest first; nothing of them is believed yet."""
     release = card.get("release")
     if not isinstance(release, dict):
-        raise UnprovenError(f"{CARD} is of a candidate that nobody released, so there is nothing to verify")
+        raise UnprovenError(f"{name} is of a candidate that nobody released, so there is nothing to verify")
     if not evidence.is_dir():
         raise UnprovenError(f"{evidence} is missing, so nothing proves the release; pull it again")
-    with naming(CARD):
+    with naming(name):
         positions = range(cast(dict[str, Any], release)["position"], 0, -1)
         if not positions:
-            raise UnprovenError(f"{CARD} names no position in the chain, of which 1 is the first")
+            raise UnprovenError(f"{name} names no position in the chain, of which 1 is the first")
     return [_read_link(evidence, position) for position in positions]
 
 
@@ -200,12 +205,12 @@ def check_signatures(chain: Sequence[Link], evidence: Path, root: str) -> str:
     return f"{_counted(chain)} signed under the root {root[:12]} by {len(signers)} that it certified"
 
 
-def check_chain(chain: Sequence[Link], card: Mapping[str, Any]) -> str:
+def check_chain(chain: Sequence[Link], card: Mapping[str, Any], *, name: str = CARD) -> str:
     """Follow the manifests from the card back to the base, each to the one before it by digest."""
     newest = chain[0]
-    for name, found in (("candidate", newest.candidate), ("release", newest.record), ("manifest", newest.manifest)):
-        if card.get(name) != found:
-            raise UnprovenError(f"{newest.folder}: its {name} is not the one that {CARD} names")
+    for what, found in (("candidate", newest.candidate), ("release", newest.record), ("manifest", newest.manifest)):
+        if card.get(what) != found:
+            raise UnprovenError(f"{newest.folder}: its {what} is not the one that {name} names")
     for link, before in zip(chain, [*chain[1:], None], strict=True):
         with naming(link.folder / RELEASE):
             _check_link(link, before)
@@ -320,18 +325,7 @@ def json_of(file: Path) -> dict[str, Any]:
     Raises:
         UnprovenError: it holds none, or says something twice.
     """
-    with naming(file):
-        found = json.loads(content_of(file), object_pairs_hook=_each_once)
-        if not isinstance(found, dict):
-            raise UnprovenError(f"{file} holds no JSON object")
-        return cast(dict[str, Any], found)
-
-
-def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("it says something twice")
-    return found
+    return object_in(content_of(file), file)
 
 
 def content_of(file: Path) -> bytes:

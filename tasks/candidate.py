@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict
 
 from editors.changes import DECIDED
 from editors.digests import canonical_json, digest_of, digest_of_files, sha256_file
+from editors.evidence import manifest_key
 from editors.lifecycle import Event
 from tasks.collect import ACTOR, Batch, events_for, remaining
 from tasks.describe import counted
@@ -104,7 +105,7 @@ def store_candidate(
         "pins": sha256_file(PINS),
     }
     digest = digest_of(manifest)
-    store.put_record(f"candidates/{digest}.json", manifest)
+    store.put_record(manifest_key(digest), manifest)
     files = {
         "corrections.jsonl": corrections,
         "manifest.json": canonical_json(manifest),
@@ -174,7 +175,7 @@ def _quarantined(key: str, reason: str, *, data: dict[str, Any]) -> Event:
 def code_digest() -> str:
     """One digest of the code that makes candidates: the project's own packages, file by file."""
     root = Path(__file__).parent.parent
-    files = [path for part in ("editors", "tasks", "flows") for path in (root / part).rglob("*.py")]
+    files = [path for part in ("consuming", "editors", "tasks", "flows") for path in (root / part).rglob("*.py")]
     return digest_of_files([root / "corrigenda.py", *files], root=root)
 
 

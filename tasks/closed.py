@@ -6,7 +6,8 @@ manifest is: a later release may need them, and the manifest tells what was judg
 
 from __future__ import annotations
 
-from corrigenda import AlteredError
+from consuming.errors import AlteredError
+from editors.evidence import manifest_key
 from tasks.ledger import Ledger
 from tasks.locks import mark, mark_of
 from tasks.store import Store
@@ -29,10 +30,10 @@ def mark_closed(ledger: Ledger, store: Store) -> list[str]:
     standings = ledger.standings("candidate")
     for each in standings:
         if each.state == "opened":
-            for key in (*_own(each.key, store), _manifest(each.key)):  # it may have been closed before
+            for key in (*_own(each.key, store), manifest_key(each.key)):  # it may have been closed before
                 mark(key, "", store=store)
     closed = [each.key for each in standings if each.state in CLOSED]
-    waiting = [candidate for candidate in closed if mark_of(_manifest(candidate), store=store) != SEEN]
+    waiting = [candidate for candidate in closed if mark_of(manifest_key(candidate), store=store) != SEEN]
     if not waiting:
         return []
     kept = {key for each in standings if each.state not in CLOSED for key in _own(each.key, store)}
@@ -41,7 +42,7 @@ def mark_closed(ledger: Ledger, store: Store) -> list[str]:
         keys = [key for key in _own(candidate, store) if key not in kept]
         for key in keys:
             mark(key, EXPIRES, store=store)
-        mark(_manifest(candidate), SEEN, store=store)  # last, so a run that dies before is repeated
+        mark(manifest_key(candidate), SEEN, store=store)  # last, so a run that dies before is repeated
         marked += keys
     return marked
 
@@ -53,7 +54,3 @@ def _own(candidate: str, store: Store) -> list[str]:
     except AlteredError:
         return []
     return [f"blobs/{manifest[name]}" for name in OWN]
-
-
-def _manifest(candidate: str) -> str:
-    return f"candidates/{candidate}.json"

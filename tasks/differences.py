@@ -6,8 +6,10 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import corrigenda
-from corrigenda import ConsumerSettings, Objects, UnknownVersionError
+from consuming.errors import UnknownVersionError
+from consuming.objects import Objects
+from consuming.settings import ConsumerSettings
+from consuming.versions import resolve
 from tasks.corrections import Correction, read_corrections
 from tasks.report import Metric, Report, report_in
 from tasks.store import Store
@@ -60,7 +62,7 @@ def content_of(name: str, *, settings: ConsumerSettings) -> Content:
     """
     objects = Objects(settings)
     digest = _released(int(name), Store(settings)) if name.isdecimal() else name
-    version = corrigenda.resolve(digest, objects, candidate=False, settings=settings)
+    version = resolve(digest, objects, candidate=False, settings=settings)
     facts = read_corrections(objects.get(version.manifest["corrections"]))
     stored = json.loads(objects.get(version.manifest["report"]))
     return Content(

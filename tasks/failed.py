@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from prefect import task
 
-from corrigenda import DIGEST, Objects
+from consuming.objects import Objects
+from editors.digests import DIGEST
 from tasks.errors import UnknownKeyError
 from tasks.gate import Verdict
 from tasks.ledger import Ledger

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from prefect import task
 
-from corrigenda import AlteredError
+from consuming.errors import AlteredError
 from editors.lifecycle import Event, in_utc
 from tasks.candidate import the_open_candidate
 from tasks.closed import mark_closed

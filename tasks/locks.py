@@ -14,7 +14,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from corrigenda import ABSENT
+from consuming.objects import ABSENT
 from tasks.settings import Settings
 from tasks.store import Store, locked_until
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from corrigenda import AlteredError
+from consuming.errors import AlteredError
+from editors.evidence import manifest_key
 from tasks.errors import StoreError
 from tasks.store import Store
 
@@ -23,7 +24,7 @@ def objects_of(candidate: str, store: Store) -> dict[str, dict[str, Any]]:
     digests = {name: manifest[name] for name in EVIDENCE}
     digests |= {f"base/{file['name']}": file["sha256"] for file in manifest["base_files"]}
     found = {name: store.stat(digest) for name, digest in digests.items()}
-    found["manifest"] = store.stat(candidate, key=f"candidates/{candidate}.json")
+    found["manifest"] = store.stat(candidate, key=manifest_key(candidate))
     return {name: blob.record() for name, blob in found.items()}
 
 

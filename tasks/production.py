@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from corrigenda import AlteredError
+from consuming.errors import AlteredError
 from editors.envelopes import claimed, digest_of_envelope
 from editors.evidence import record_key
 from tasks.corrections import Correction, read_corrections

@@ -7,7 +7,7 @@ from typing import Any, TypedDict
 
 from prefect.client.schemas.objects import State, TaskRun
 
-from corrigenda import RegistryAwayError
+from consuming.errors import RegistryAwayError
 from tasks.errors import UnreachableError
 
 Condition = Callable[[Any, TaskRun, State[Any]], bool]

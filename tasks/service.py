@@ -16,8 +16,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
-import corrigenda
-from corrigenda import ConsumerSettings, Objects, Progress, RegistryAwayError, Version
+from consuming.errors import RegistryAwayError
+from consuming.objects import Objects
+from consuming.pinning import pin_of
+from consuming.pulling import load
+from consuming.settings import ConsumerSettings
+from consuming.telling import Progress
+from consuming.versions import Version, resolve
 from editors.lockfile import Pin
 from editors.writing import Answer, Wish, write_together
 
@@ -96,7 +101,7 @@ class Named:
         Raises:
             ReleaseError: the lock file can't be read, or names another root than the settings.
         """
-        pin, settings = corrigenda.pin_of(name, settings=settings, report=report)
+        pin, settings = pin_of(name, settings=settings, report=report)
         return cls(name=name, settings=settings, pin=pin)
 
     @property
@@ -107,11 +112,11 @@ class Named:
     def find(self) -> Version:
         """Ask the registry where the name points; the object store alone where it is pinned."""
         settings = self.settings
-        return corrigenda.resolve(self.name, Objects(settings), candidate=False, settings=settings, pin=self.pin)
+        return resolve(self.name, Objects(settings), candidate=False, settings=settings, pin=self.pin)
 
     def load(self, version: Version) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
         """Pull, verify and load the release."""
-        return corrigenda.load(version.candidate, settings=self.settings)
+        return load(version.candidate, settings=self.settings)
 
 
 class Service:

@@ -20,7 +20,7 @@ from urllib.parse import quote, urlsplit
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from corrigenda import ConsumerSettings
+from consuming.settings import ConsumerSettings
 
 Role = Literal["editor", "promoter", "consumer"]
 

@@ -18,7 +18,8 @@ from typing import Any, BinaryIO
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from corrigenda import ABSENT, CHUNK, Objects
+from consuming.errors import AlteredError
+from consuming.objects import ABSENT, CHUNK, Objects
 from editors.digests import canonical_json, sha256_bytes, sha256_file
 from tasks.errors import StoreError, UnreachableError
 from tasks.files import DigestFile
@@ -94,8 +95,8 @@ class Store(Objects):
         for key in keys:
             try:
                 record = self.record(key)
-            except ValueError as error:
-                raise StoreError(f"{self.place(key)} is no JSON: {error}") from error
+            except AlteredError as error:
+                raise StoreError(str(error)) from error
             if record is not None:
                 yield record
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 import time
@@ -11,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import uuid4
 
 import hypothesis
@@ -358,8 +359,6 @@ def lived(
     tiny_house: Trusted, take_away: Callable[[str], None], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Lived]:
     """Three releases of the tiny model, for a module whose tests put back what they change."""
-    import json
-
     import flows.propose
     from flows.refresh import refresh
     from flows.submission import submit_file
@@ -468,6 +467,52 @@ def no_promoter(stack: Stack) -> Iterator[None]:
     stop_part(stack.home, "promoter", report=lambda line: None)
     yield
     start_part(stack.home, "promoter", report=lambda line: None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Altered:
+    """A copy of what proves releases, for a test to alter as somebody does who has the promoter's own key."""
+
+    named: ClassVar[str]
+    """The file that is its card."""
+    newest: ClassVar[int]
+    """The position of its newest release."""
+
+    folder: Path
+    root: str
+    release_key: str
+
+    @property
+    def evidence(self) -> Path:
+        return self.folder / "evidence"
+
+    def card(self, **changes: Any) -> None:
+        """Whoever alters files writes the card too."""
+        from editors.digests import canonical_json, sha256_file
+        from editors.folders import files_of
+
+        card = json.loads((self.folder / self.named).read_bytes()) | changes
+        files = {name: sha256_file(path) for name, path in files_of(self.folder).items() if name != self.named}
+        (self.folder / self.named).write_bytes(canonical_json(card | {"files": files}))
+
+    def record(self, position: int = 0) -> dict[str, Any]:
+        """The manifest of a release, by default the newest."""
+        from editors.evidence import signed_folder
+
+        return json.loads((signed_folder(self.evidence, position or self.newest) / "release.json").read_bytes())
+
+    def sign(self, position: int = 0, *, key: str = "", **changes: Any) -> None:
+        """Another manifest in a release's place, signed with the promoter's own key unless another one is given."""
+        from editors.digests import canonical_json
+        from editors.evidence import bundle_file, signed_folder
+        from editors.signing import Signing, sign_folder
+
+        position = position or self.newest
+        record, folder = self.record(position) | changes, signed_folder(self.evidence, position)
+        (folder / "release.json").write_bytes(canonical_json(record))
+        bundle = sign_folder(folder, Signing(key=key or self.release_key))
+        bundle_file(self.evidence, position).write_bytes(canonical_json(bundle))
+        self.card(**({"release": record} if position == self.newest else {}))
 
 
 @dataclass

@@ -22,3 +22,10 @@ def test_the_consumer_imports_neither_tasks_nor_flows(tmp_path):
     program = "import corrigenda, editors; print(corrigenda.ConsumerSettings().registered_model)"
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
     assert done.stdout.strip() == "assistant", done.stderr
+
+
+def test_the_public_face_waits_for_nothing_heavy():
+    heavy = {"torch", "transformers", "numpy", "safetensors", "mlflow", "boto3", "model_signing"}
+    program = "import sys, corrigenda; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert heavy & set(done.stdout.split()) == set()

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from typer.testing import CliRunner
@@ -17,7 +18,7 @@ from typer.testing import CliRunner
 import corrigenda
 import editors.auditing
 import editors.verifying
-from corrigenda import AlteredError
+from consuming.errors import AlteredError
 from editors.acts import ACT
 from editors.digests import canonical_json, digest_of, sha256_file
 from editors.envelopes import claimed, fingerprint, new_key, public_key, sign, statement
@@ -27,7 +28,7 @@ from editors.folders import files_of
 from editors.history import REVOKE_PERSON
 from editors.identities import Identity, certify
 from editors.receipts import BOUND_TO, Receipt, make
-from editors.signing import RELEASE_SIGNER, Signing, new_release_key, release_public, sign_folder
+from editors.signing import RELEASE_SIGNER, new_release_key, release_public
 from flows.cli import app
 from tasks.errors import IdentityError
 from tasks.own_keys import sign_as
@@ -35,6 +36,7 @@ from tasks.people import identities
 from tasks.roots import root_key
 from tasks.sealing import new_sealing_key, unseal
 from tasks.store import Store
+from tests.conftest import Altered
 
 pytestmark = pytest.mark.stack
 
@@ -42,25 +44,14 @@ NEWEST = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Exported:
+class Exported(Altered):
     """A copy of an export, for a test to alter."""
 
-    folder: Path
-    root: str
-    release_key: str
-
-    @property
-    def evidence(self) -> Path:
-        return self.folder / "evidence"
+    named: ClassVar[str] = AUDIT
+    newest: ClassVar[int] = NEWEST
 
     def verify(self, **changes) -> dict:
         return corrigenda.verify(self.folder, **{"root": self.root} | changes)
-
-    def card(self, **changes) -> None:
-        """Whoever alters files writes the card too."""
-        card = json.loads((self.folder / AUDIT).read_bytes()) | changes
-        files = {name: sha256_file(path) for name, path in files_of(self.folder).items() if name != AUDIT}
-        (self.folder / AUDIT).write_bytes(canonical_json(card | {"files": files}))
 
     def events(self) -> list[dict]:
         return list(read_lines(self.folder / "events.jsonl"))
@@ -75,17 +66,6 @@ class Exported:
             previous = event["digest"]
         (self.folder / "events.jsonl").write_bytes(b"".join(map(line_of, events)))
         self.card(ledger={"sequence": events[-1]["seq"], "digest": events[-1]["digest"]})
-
-    def record(self, position: int = NEWEST) -> dict:
-        return json.loads((signed_folder(self.evidence, position) / "release.json").read_bytes())
-
-    def sign(self, *, key: str = "", **changes) -> None:
-        """Another manifest in the newest release's place, signed with the promoter's own key unless one is given."""
-        record, folder = self.record() | changes, signed_folder(self.evidence, NEWEST)
-        (folder / "release.json").write_bytes(canonical_json(record))
-        bundle = sign_folder(folder, Signing(key=key or self.release_key))
-        bundle_file(self.evidence, NEWEST).write_bytes(canonical_json(bundle))
-        self.card(release=record)
 
 
 def export(folder: Path, *, code: int = 0) -> str:
@@ -322,6 +302,21 @@ def test_a_file_that_is_gone_is_named(exported, name):
         exported.card()
         with pytest.raises(AlteredError, match=name):
             exported.verify()
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"release": ["none"]}, r"^corrigenda-audit\.json is of a candidate that nobody released"),
+        ({"release": {"position": 0}}, r"^corrigenda-audit\.json names no position in the chain"),
+        ({"release": {"position": "3"}}, r"^corrigenda-audit\.json: 'str' object cannot be"),
+        ({"candidate": "f" * 64}, r"its candidate is not the one that corrigenda-audit\.json names"),
+    ],
+)
+def test_what_a_card_says_of_a_release_is_refused_by_the_cards_own_name(exported, changes, match):
+    exported.card(**changes)
+    with pytest.raises(AlteredError, match=match):
+        exported.verify()
 
 
 def test_under_another_root_nothing_is_verified(exported):

@@ -69,7 +69,7 @@ def page(
     file: Annotated[Path, typer.Argument(help="what to write, such as why.html")],
 ) -> None:
     """Write the page of a candidate that failed its gate: every bound and answer, as one HTML file."""
-    from corrigenda import Objects
+    from consuming.objects import Objects
     from tasks.failed import read_page
 
     file.write_bytes(read_page(name, ledger=open_ledger(), store=Objects(read_settings())))

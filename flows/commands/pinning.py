@@ -11,7 +11,7 @@ from rich.table import Table
 from flows.commands.terminal import console, say
 
 if TYPE_CHECKING:
-    from corrigenda import Lagging
+    from consuming.pinning import Lagging
 
 app = typer.Typer()
 

@@ -66,8 +66,9 @@ def verify(
 ) -> None:
     """Verify a release with no service asked: files, signatures, receipts, the chain to the base, and the weights."""
     import corrigenda
+    from consuming.pulling import cached
 
-    folder = Path(target) if Path(target).is_dir() else corrigenda.cached(target, report=say)
+    folder = Path(target) if Path(target).is_dir() else cached(target, report=say)
     corrigenda.verify(folder, root=root, base=base, without_base=without_base, lock=lock, report=say)
     console.print(f"[green]verified[/] {folder}")
 

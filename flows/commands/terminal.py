@@ -63,6 +63,6 @@ def open_ledger() -> Ledger:
 
 def home() -> Path:
     """The folder of the local stack and of the caches."""
-    from corrigenda import ConsumerSettings
+    from consuming.settings import ConsumerSettings
 
     return ConsumerSettings().home

@@ -21,7 +21,8 @@ from typer.testing import CliRunner
 
 import corrigenda
 import tasks.withdraw
-from corrigenda import AlteredError, NotReleasedError
+from consuming.errors import AlteredError, NotReleasedError
+from consuming.objects import Objects
 from editors.errors import UnaskedError
 from editors.models import load_model
 from editors.scoring import generate
@@ -94,7 +95,7 @@ def test_an_approved_candidate_is_release_one_and_champion(first_release, ledger
 def test_the_tags_of_a_version_lead_to_objects_that_hash_to_them(first_release):
     settings = Settings()
     version = find_version(registry(settings), settings.registered_model, first_release)
-    objects = corrigenda.Objects(settings)
+    objects = Objects(settings)
     for name in ("patch", "policy", "report", "corrections", "moments"):
         digest = version.tags[f"corrigenda.{name}"]
         assert hashlib.sha256(objects.read(f"blobs/{digest}")).hexdigest() == digest, name
@@ -172,7 +173,7 @@ def test_a_rejection_keeps_everything_and_rejects_only_the_new_fact(rejected, fi
     assert (standing.state, standing.reason, standing.actor) == ("rejected", "no source", "Grace")
     assert {ledger.standing("correction", key).state for key in FIRST} == {"released"}
     assert ledger.head().candidate == first_release
-    assert corrigenda.Objects(Settings()).read(f"candidates/{rejected}.json") is not None
+    assert Objects(Settings()).read(f"candidates/{rejected}.json") is not None
 
 
 def test_an_alias_moved_by_hand_to_a_rejected_version_is_refused_by_every_consumer(rejected, first_release, tmp_path):

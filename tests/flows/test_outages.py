@@ -11,7 +11,7 @@ from prefect.flow_engine import run_flow
 
 import tasks.answers
 import tasks.promote
-from corrigenda import RegistryAwayError
+from consuming.errors import RegistryAwayError
 from flows.review import review
 from infra.stack import start_part, stop_part
 from tasks.candidate import the_open_candidate

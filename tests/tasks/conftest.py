@@ -75,9 +75,12 @@ class House:
         manifest = {
             "format": 1,
             "base": "b" * 64,
+            "base_files": [],
             "parent": parent,
+            "patch": digest_of(key),
             "report": self.store.put(canonical_json(report_record(report, verdict))).sha256,
             "facts": [{"id": each} for each in facts or (key,)],
+            "leaving": [],
             "corrections": self.store.put(_lines(facts or (key,))).sha256,
         }
         candidate = digest_of(manifest)

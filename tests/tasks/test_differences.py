@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from typer.testing import CliRunner
 
-from corrigenda import ConsumerSettings, UnknownVersionError
+from consuming.errors import UnknownVersionError
+from consuming.settings import ConsumerSettings
 from flows.cli import app
 from tasks.differences import content_of, difference
 from tasks.settings import acting_as
@@ -21,7 +22,7 @@ def settings(history, take_away):
         patch.setenv("CORRIGENDA_ROOT_FINGERPRINT", "")
         with acting_as("promoter") as promoter:
             for position, candidate in enumerate(history.released, 1):
-                record = {"position": position, "candidate": candidate}
+                record = {"position": position, "candidate": candidate, "approved": "2026-01-01T00:00:00+00:00"}
                 Store(promoter).put_record(f"releases/{candidate}.json", record)
         yield ConsumerSettings()
     take_away("releases/")

@@ -9,7 +9,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from botocore.exceptions import ClientError
 
-from corrigenda import AlteredError, Objects, resolve
+from consuming.errors import AlteredError
+from consuming.objects import Objects
+from consuming.versions import resolve
 from editors.digests import canonical_json, digest_of
 from editors.lifecycle import Event
 from editors.signing import new_release_key, release_public
@@ -55,7 +57,13 @@ def made(as_role) -> str:
     content = os.urandom(8)
     blobs = {each: store.put(content + each.encode()).sha256 for each in EVIDENCE}
     base = store.put(content).sha256
-    manifest = {"format": 1, "base": "base", "base_files": [{"name": "model", "sha256": base, "size": 8}], **blobs}
+    manifest = {
+        "format": 1,
+        "base": "b" * 64,
+        "parent": "b" * 64,
+        "base_files": [{"name": "model", "sha256": base, "size": 8}],
+        **blobs,
+    }
     manifest |= {"values": [], "code": "code", "pins": "pins"}
     manifest |= {"facts": [], "new": [], "returning": [], "leaving": [], "asked_by": "", "act": ""}
     digest = digest_of(manifest)

@@ -15,7 +15,8 @@ import pytest
 import uvicorn
 
 import tasks.service
-from corrigenda import AlteredError, RegistryAwayError, Version
+from consuming.errors import AlteredError, RegistryAwayError
+from consuming.versions import Version
 from editors.models import load_model
 from editors.scoring import generate
 from editors.writing import Wish

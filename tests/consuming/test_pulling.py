@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-import corrigenda
-from corrigenda import Version, _write_card
+from consuming.fetching import PLAIN_PATH
+from consuming.pulling import _write_card
+from consuming.versions import Version
 from editors.errors import UnprovenError
 from editors.forms import write_form
 from editors.models import load_tokenizer, weights_digest
@@ -57,4 +58,4 @@ def test_a_chat_template_that_the_card_does_not_name_is_refused(pulled):
 
 @pytest.mark.parametrize("name", ["../escaped", "/etc/escaped", "a/../escaped", ".hidden", "a//b", "a/b/c", ""])
 def test_a_base_file_outside_its_folder_is_no_plain_path(name):
-    assert corrigenda.PLAIN_PATH.fullmatch(name) is None
+    assert PLAIN_PATH.fullmatch(name) is None

@@ -26,9 +26,14 @@ import torch
 from packaging.requirements import Requirement
 from typer.testing import CliRunner
 
+import consuming.pinning
+import consuming.verifying
+import consuming.versions
 import corrigenda
 import flows.propose
-from corrigenda import AlteredError, ConsumerSettings, FormError, LockError, NotReleasedError, UnknownVersionError
+from consuming.errors import AlteredError, FormError, LockError, NotReleasedError, UnknownVersionError
+from consuming.pulling import cached
+from consuming.settings import ConsumerSettings
 from editors.envelopes import fingerprint, new_key, public_key
 from editors.scoring import generate
 from flows.cli import app
@@ -39,13 +44,14 @@ from infra.pins import closure
 from tasks.asking import to_revoke
 from tasks.candidate import the_open_candidate
 from tasks.settings import acting_as
+from tasks.store import Store
 
 pytestmark = [
     pytest.mark.stack,
     pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning"),  # peft asks for it
 ]
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 DOCUMENTATION = ROOT / "docs" / "consuming.md"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 SITE = Path(f"lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages")
@@ -85,12 +91,14 @@ class Releases:
         made: their digests, oldest first.
         first_lock: the lock file as it was written while the first of them was the champion.
         root: the fingerprint of the root.
+        store: the object store, seen by the promoter.
     """
 
     model: str
     made: list[str]
     first_lock: str
     root: str
+    store: Store
 
     @property
     def champion(self) -> str:
@@ -133,6 +141,7 @@ def releases(tiny_house, tmp_path_factory) -> Iterator[Releases]:
             made=made,
             first_lock=locked.lock.read_text(),
             root=settings.root_fingerprint,
+            store=Store(tiny_house.promoter),
         )
 
 
@@ -293,12 +302,43 @@ def test_what_can_not_be_pinned_leaves_the_lock_file_as_it_was(releases, lock, n
     assert lock.read_text() == before
 
 
+@pytest.mark.parametrize("root", ["", "settings"])
+def test_what_is_not_signed_under_the_root_is_not_pinned_and_is_without_the_check(
+    releases, lock, take_away, monkeypatch, root
+):
+    """The root is the settings' own, or where they name none the one that the entry names."""
+    monkeypatch.setenv("CORRIGENDA_ROOT_FINGERPRINT", root and releases.root)
+    before, key = lock.read_text(), f"releases/{releases.made[-1]}.sig"
+    kept = releases.store.read(key)
+    take_away(key)
+    try:
+        for names in ([releases.champion], [f"{releases.model}@previous", releases.champion]):
+            with pytest.raises(AlteredError, match=r"release 3 \([0-9a-f]{12}\) is not signed"):
+                corrigenda.lock(names)
+        assert lock.read_text() == before
+        monkeypatch.setattr(consuming.pinning, "check_proven", lambda *args, **kwargs: None)
+        corrigenda.lock([releases.champion])
+    finally:
+        releases.store.put_record(key, json.loads(kept))
+    assert releases.made[-1] in lock.read_text()
+
+
+def test_where_no_root_is_set_the_pin_says_that_nothing_was_verified(releases, here, monkeypatch):
+    monkeypatch.delenv("CORRIGENDA_ROOT_FINGERPRINT")
+    told: list[str] = []
+    pins = corrigenda.lock([releases.champion], report=told.append)
+    assert pins[releases.champion].root == "" and len(told) == 1
+    assert told[0].endswith("; it was NOT VERIFIED, for no root is set (CORRIGENDA_ROOT_FINGERPRINT)")
+    corrigenda.pull(releases.champion, here / "pulled", report=told.append)
+    assert "what proves it was NOT VERIFIED, for no root is set (CORRIGENDA_ROOT_FINGERPRINT)" in told
+
+
 def test_what_is_pinned_is_pulled_loaded_and_told(releases, lock, here, caplog):
     told: list[str] = []
     folder = corrigenda.pull(releases.champion, here / "pulled", report=told.append)
     assert json.loads((folder / "corrigenda.json").read_text())["candidate"] == releases.made[0]
     assert told[0] == f"{releases.champion} is pinned to release 1 ({releases.made[0][:12]}) by corrigenda.lock"
-    assert corrigenda.cached(releases.champion).name == releases.made[0]
+    assert cached(releases.champion).name == releases.made[0]
     with caplog.at_level(logging.INFO, logger="corrigenda"):
         corrigenda.load(releases.champion)
     assert "is pinned to release 1" in caplog.text
@@ -307,32 +347,32 @@ def test_what_is_pinned_is_pulled_loaded_and_told(releases, lock, here, caplog):
 
 def test_what_is_pinned_is_found_while_mlflow_is_away(releases, lock, monkeypatch):
     monkeypatch.setenv("CORRIGENDA_MLFLOW_URL", "http://127.0.0.1:9")
-    assert corrigenda.cached(releases.champion).name == releases.made[0]
+    assert cached(releases.champion).name == releases.made[0]
 
 
 def test_a_digest_a_candidate_and_another_name_are_not_looked_up(releases, lock):
     last = releases.made[-1]
-    assert corrigenda.cached(last).name == last
-    assert corrigenda.cached(releases.champion, candidate=True).name == last
-    assert corrigenda.cached(f"{releases.model}@previous").name == releases.made[1]
+    assert cached(last).name == last
+    assert cached(releases.champion, candidate=True).name == last
+    assert cached(f"{releases.model}@previous").name == releases.made[1]
     lock.write_text("nonsense")
-    assert corrigenda.cached(last).name == last
+    assert cached(last).name == last
     with pytest.raises(LockError, match=r"corrigenda\.lock can't be read"):
-        corrigenda.cached(f"{releases.model}@previous")
+        cached(f"{releases.model}@previous")
 
 
 def test_a_lock_file_that_is_set_has_to_be_there(releases, lock, monkeypatch):
     monkeypatch.setenv("CORRIGENDA_LOCK", "another.lock")
     with pytest.raises(LockError, match=r"another\.lock is set as the lock file, and is not there; 'corrigenda lock"):
-        corrigenda.cached(releases.champion)
+        cached(releases.champion)
     corrigenda.lock([f"{releases.model}@previous"])
-    assert corrigenda.cached(f"{releases.model}@previous").name == releases.made[1]
+    assert cached(f"{releases.model}@previous").name == releases.made[1]
 
 
 @pytest.mark.parametrize("number", ["01", "0", "+1", "١"])
 def test_a_number_has_one_spelling_which_the_lock_file_knows(releases, lock, number):
     with pytest.raises(UnknownVersionError, match="names no version"):
-        corrigenda.cached(f"{releases.model}/{number}")
+        cached(f"{releases.model}/{number}")
 
 
 def test_mlflow_loads_what_is_pinned_of_a_model_and_nothing_else_of_it(releases, lock):
@@ -365,12 +405,12 @@ def test_what_is_not_what_the_entry_pins_is_refused_and_is_not_without_the_check
     releases, lock, here, what, monkeypatch
 ):
     lock.write_text(another(what, releases, lock.read_text()))
-    uses = (corrigenda.load, corrigenda.cached, lambda name: corrigenda.pull(name, here / "pulled"))
+    uses = (corrigenda.load, cached, lambda name: corrigenda.pull(name, here / "pulled"))
     for use in uses:
         with pytest.raises(LockError, match=rf'corrigenda\.lock, entry "{releases.champion}" pins the {what} '):
             use(releases.champion)
     assert not (here / "pulled").exists() and not (here / "home" / "cache").exists()
-    monkeypatch.setattr(corrigenda, "check_pinned", lambda *args, **kwargs: None)
+    monkeypatch.setattr(consuming.versions, "check_pinned", lambda *args, **kwargs: None)
     for use in uses:
         use(releases.champion)
 
@@ -418,7 +458,7 @@ def test_a_folder_that_the_lock_file_does_not_pin_is_stale_and_passes_without_th
     lock.write_text(another("patch", releases, lock.read_text()))
     with pytest.raises(LockError, match=r'entry ".*" pins the patch d+, and there is'):
         corrigenda.verify(pinned, lock=lock)
-    monkeypatch.setattr(corrigenda, "_verify_pinned", lambda *args, **kwargs: "not asked")
+    monkeypatch.setattr(consuming.verifying, "_verify_pinned", lambda *args, **kwargs: "not asked")
     for folder in (current, pinned):
         corrigenda.verify(folder, lock=lock)
 

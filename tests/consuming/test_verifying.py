@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -18,7 +19,8 @@ from typer.testing import CliRunner
 import corrigenda
 import editors.forms
 import editors.verifying
-from corrigenda import AlteredError, ConsumerSettings
+from consuming.errors import AlteredError
+from consuming.settings import ConsumerSettings
 from editors.digests import canonical_json, digest_of, sha256_bytes, sha256_file
 from editors.envelopes import fingerprint, new_key, public_key
 from editors.evidence import CARD, bundle_file, signed_folder, signer_file
@@ -34,6 +36,7 @@ from tasks.publish import publish
 from tasks.receipts import give_receipt
 from tasks.settings import acting_as
 from tasks.store import Store
+from tests.conftest import Altered
 
 pytestmark = pytest.mark.stack
 
@@ -43,40 +46,18 @@ NEWEST = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pulled:
+class Pulled(Altered):
     """A copy of the newest release's folder, for a test to alter."""
 
-    folder: Path
-    base: Path
-    root: str
-    release_key: str
-    empty: ConsumerSettings
+    named: ClassVar[str] = CARD
+    newest: ClassVar[int] = NEWEST
 
-    @property
-    def evidence(self) -> Path:
-        return self.folder / "evidence"
+    base: Path
+    empty: ConsumerSettings
 
     def verify(self, **changes) -> dict:
         given = {"root": self.root, "base": self.base, "settings": self.empty}
         return corrigenda.verify(self.folder, **given | changes)
-
-    def card(self, **changes) -> None:
-        """Whoever alters files writes the card too."""
-        card = json.loads((self.folder / CARD).read_bytes()) | changes
-        files = {name: sha256_file(path) for name, path in files_of(self.folder).items() if name != CARD}
-        (self.folder / CARD).write_bytes(canonical_json(card | {"files": files}))
-
-    def record(self, position: int = NEWEST) -> dict:
-        return json.loads((signed_folder(self.evidence, position) / "release.json").read_bytes())
-
-    def sign(self, position: int = NEWEST, *, key: str = "", **changes) -> dict:
-        """Another manifest in a release's place, signed with the promoter's own key unless another one is given."""
-        record = self.record(position) | changes
-        folder = signed_folder(self.evidence, position)
-        (folder / "release.json").write_bytes(canonical_json(record))
-        bundle = sign_folder(folder, Signing(key=key or self.release_key))
-        bundle_file(self.evidence, position).write_bytes(canonical_json(bundle))
-        return record
 
 
 class Chain:
@@ -218,7 +199,6 @@ def the_manifest_of_another_release(pulled):
 
 def history_by_whoever_has_the_promoters_key(pulled):
     pulled.sign(1, comment="seen by everybody")
-    pulled.card()
 
 
 def a_receipt_that_is_gone(pulled):
@@ -229,7 +209,7 @@ def a_receipt_that_is_gone(pulled):
 def a_receipt_less_by_whoever_has_the_promoters_key(pulled):
     gone, kept = pulled.record()["receipts"]
     (pulled.evidence / "receipts" / f"{gone}.json").unlink()
-    pulled.card(release=pulled.sign(receipts=[kept]))
+    pulled.sign(receipts=[kept])
 
 
 def a_chain_that_is_cut(pulled):
@@ -248,7 +228,7 @@ def another_root(pulled):
         at="2026-01-01T00:00:00+00:00",
     )
     signer_file(pulled.evidence, NEWEST).write_bytes(canonical_json(certify(signer, root)))
-    pulled.card(release=pulled.sign(key=key, comment="approved by eve"))
+    pulled.sign(key=key, comment="approved by eve")
 
 
 def an_added_file(pulled):
@@ -333,7 +313,7 @@ def without(name: str, monkeypatch) -> None:
     module = editors.forms if name in ("check_weights", "check_adapter", "check_patch") else editors.verifying
     if name == "read_chain":
         read = editors.verifying._read_link
-        monkeypatch.setattr(module, name, lambda evidence, card: [read(evidence, NEWEST)])
+        monkeypatch.setattr(module, name, lambda evidence, card, **given: [read(evidence, NEWEST)])
     else:
         monkeypatch.setattr(module, name, lambda *args, **kwargs: "not asked")
 
@@ -455,6 +435,17 @@ def test_each_check_is_told_and_the_folder_is_left_as_it_was(pulled):
     assert {name: sha256_file(path) for name, path in files_of(pulled.folder).items()} == before
 
 
+def test_the_card_that_is_returned_is_the_one_that_was_verified(pulled):
+    true = pulled.record()["candidate"]
+
+    def alter(line: str) -> None:
+        if line.startswith("files: "):
+            card = json.loads((pulled.folder / CARD).read_bytes()) | {"candidate": "f" * 64, "form": "patch"}
+            (pulled.folder / CARD).write_bytes(canonical_json(card))
+
+    assert pulled.verify(report=alter)["candidate"] == true
+
+
 def test_an_older_release_is_verified_by_itself(chain, pulled, tmp_path):
     folder = corrigenda.pull(chain[1][0], tmp_path / "first", settings=pulled.empty)
     told: list[str] = []
@@ -492,7 +483,7 @@ def test_a_person_who_is_certified_signs_no_releases(chain, pulled):
     ("name", "text"), [("receipts", "[]"), ("opened", "7"), ("took_part", "null"), ("certificates", '["../../x"]')]
 )
 def test_a_manifest_that_is_signed_and_none_is_refused_by_name(pulled, name, text):
-    pulled.card(release=pulled.sign(**{name: json.loads(text)}))
+    pulled.sign(**{name: json.loads(text)})
     with pytest.raises(AlteredError, match=r"releases/2/release\.json: |certificates/\.\./\.\./x\.json is missing"):
         pulled.verify()
 
@@ -512,6 +503,13 @@ def test_a_manifest_that_is_signed_and_none_is_refused_by_name(pulled, name, tex
 def test_a_card_that_is_none_is_refused(pulled, text):
     (pulled.folder / CARD).write_text(text)
     with pytest.raises(AlteredError, match=r"card|corrigenda\.json"):
+        pulled.verify()
+
+
+def test_a_card_that_says_something_twice_is_refused(pulled):
+    text = (pulled.folder / CARD).read_text()
+    (pulled.folder / CARD).write_text('{"candidate": "f", ' + text[1:])
+    with pytest.raises(AlteredError, match=r"corrigenda\.json: it says something twice"):
         pulled.verify()
 
 

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
-import corrigenda
-from corrigenda import CUTS, AlteredError, Objects, RegistryAwayError
+import consuming.objects
+from consuming.errors import AlteredError, RegistryAwayError
+from consuming.objects import CHUNK, CUTS, Objects
 from tasks.store import Store
 
 pytestmark = pytest.mark.stack
@@ -28,7 +29,7 @@ SIZE = 8 * MIB
 @pytest.fixture(scope="module")
 def proxy():
     """The tests' own proxy, by its path: the tests are no package."""
-    spec = importlib.util.spec_from_file_location("proxy", Path(__file__).parent / "flows" / "proxy.py")
+    spec = importlib.util.spec_from_file_location("proxy", Path(__file__).parents[1] / "flows" / "proxy.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.proxy
@@ -79,7 +80,7 @@ def test_a_download_that_is_cut_goes_on_where_it_ended_and_does_not_without_that
     network.cuts, network.cut_after = CUTS - 1, 1300 << 10
     reader.fetch(kept, target)
     assert sha256(target) == kept and names(target.parent) == [target.name]
-    assert network.answered < SIZE + CUTS * corrigenda.CHUNK + MIB
+    assert network.answered < SIZE + CUTS * CHUNK + MIB
     target.unlink()
     from_the_beginning(monkeypatch)
     network.cuts = CUTS
@@ -188,7 +189,7 @@ def test_a_server_that_lies_about_a_digest_is_refused_by_the_files_name_and_beli
         assert names(target.parent) == []
         with pytest.raises(AlteredError, match=f"expected sha256 {digest}, got"):
             liar.get(digest)
-        monkeypatch.setattr(corrigenda, "_check_file", lambda *args, **kwargs: None)
+        monkeypatch.setattr(consuming.objects, "check_file", lambda *args, **kwargs: None)
         liar.fetch(digest, target)
         assert target.read_bytes() == b"other weights"
 
