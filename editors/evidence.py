@@ -199,7 +199,10 @@ def object_in(content: bytes, what: Path | str) -> dict[str, Any]:
         UnprovenError: they are none, or say something twice.
     """
     with naming(what):
-        found = json.loads(content, object_pairs_hook=_each_once)
+        try:
+            found = json.loads(content, object_pairs_hook=_each_once)
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise UnprovenError(f"{what} is no JSON: {error}") from error
         if not isinstance(found, dict):
             raise UnprovenError(f"{what} holds no JSON object")
         return cast(dict[str, Any], found)

@@ -13,6 +13,7 @@ from datetime import UTC
 from pathlib import Path
 from typing import Any
 
+from consuming.errors import AlteredError
 from editors.digests import canonical_json, digest_of, sha256_bytes
 from editors.envelopes import claimed, digest_of_envelope
 from editors.errors import UntrustedError
@@ -89,7 +90,10 @@ def release_record(release: Release, *, store: Store, ledger: Ledger, settings: 
 def flaw_of_signature(record: Mapping[str, Any], *, store: Store, settings: Settings) -> str:
     """What is wrong with the signature that is kept of a release; empty where nothing is."""
     place = store.place(signature_key(record["candidate"]))
-    kept = store.record(signature_key(record["candidate"]))
+    try:
+        kept = store.record(signature_key(record["candidate"]))
+    except AlteredError as error:
+        return str(error)
     if kept is None:
         return f"{place} is missing"
     with tempfile.TemporaryDirectory() as scratch:

@@ -66,7 +66,7 @@ def test_what_consumers_read_of_a_release_is_all_that_it_has_to_be(released, con
 @pytest.mark.parametrize(
     ("record", "match"),
     [
-        (b"nonsense", "Expecting value"),
+        (b"nonsense", "is no JSON: Expecting value"),
         (b"[" * 100_000, "recursion"),
         (b"\xff", "codec can't decode"),
         (b"[]", "holds no JSON object"),
@@ -92,7 +92,7 @@ def test_a_releases_manifest_that_is_none_is_refused_by_its_key(released, consum
 @pytest.mark.parametrize(
     ("manifest", "match"),
     [
-        (b"nonsense", "Expecting value"),
+        (b"nonsense", "is no JSON: Expecting value"),
         (b"[1]", "holds no JSON object"),
         (b'{"base": "a", "base": "b"}', "it says something twice"),
         (b"{}", "lacks its base"),

@@ -151,3 +151,11 @@ def test_another_releases_signature_is_told_and_not_replaced(press):
     press.store.put_record(f"releases/{second.candidate}.sig", json.loads(press.kept(first, "sig")))
     with pytest.raises(StoreError, match=r"release 2: .*\.sig .*does not sign it: .*release\.json has sha256"):
         press.publish(second)
+
+
+def test_what_is_no_signature_at_all_is_told_and_not_replaced(press):
+    release = press.approved()
+    press.store.client.put_object(Bucket=press.store.bucket, Key=f"releases/{release.candidate}.sig", Body=b"signed")
+    with pytest.raises(StoreError, match=r"release 1: .*\.sig at .* is no JSON: Expecting value"):
+        press.publish(release)
+    assert press.kept(release, "sig") == b"signed"
