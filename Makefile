@@ -6,6 +6,8 @@ STAMP := .venv/.installed
 CORRIGENDA := .venv/bin/corrigenda
 # Threads that spin while they wait slow torch down many times over wherever it shares its cores.
 export OMP_WAIT_POLICY := PASSIVE
+# Each of hundreds of processes would compile what it imports again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test chaos up down status lint bench pins browser
@@ -47,7 +49,7 @@ pins: $(STAMP)  ## write infra/pins.txt anew from what is installed
 $(STAMP): pyproject.toml infra/pins.txt
 	$(PYTHON) -m venv .venv
 	.venv/bin/pip install --quiet $(TORCH) $(UV)
-	.venv/bin/uv pip install --quiet --python .venv/bin/python --no-deps --requirement infra/pins.txt
+	.venv/bin/uv pip install --quiet --python .venv/bin/python --no-deps --compile-bytecode --requirement infra/pins.txt
 	.venv/bin/uv pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation --editable .
 	touch $@
 

@@ -24,7 +24,7 @@ from benchmarks.ground import (
 )
 from benchmarks.outcome import Outcome, conclude
 from benchmarks.stored_values import StoredValues
-from editors.artifacts import write_atomically
+from editors.atomic import write_atomically
 from editors.joint import Joint, solve
 from editors.patch import Patch
 from editors.preparing import ordinary_rows

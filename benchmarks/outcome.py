@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from editors.artifacts import write_atomically
+from editors.atomic import write_atomically
 from tasks.machine import machine
 
 RESULTS = Path(__file__).parent / "results"

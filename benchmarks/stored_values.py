@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.ground import timed
-from editors.artifacts import write_atomically
+from editors.atomic import write_atomically
 from editors.batch import by_subject
 from editors.decoding import Progress
 from editors.digests import canonical_json, digest_of

@@ -2,16 +2,13 @@
 
 A tensor is hashed by name, dtype, shape and little-endian bytes, wherever it lives and however files are split.
 safetensors orders tensors by itself, but metadata in no fixed order; so there is one entry of it, in canonical JSON.
-A file appears under its name only when it is complete.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import sys
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -47,26 +44,6 @@ def dump_tensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> 
     """Return the canonical safetensors bytes of named tensors and what is to be known about them."""
     ready = {name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)}
     return save(ready, metadata={_ENTRY: canonical_json(dict(metadata)).decode()})
-
-
-def write_atomically(path: Path, data: bytes) -> str:
-    """Write a file whole or not at all, and return its sha256.
-
-    Raises:
-        OSError: the disk is full or the folder cannot be written; nothing is left behind.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    scratch = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        scratch.replace(path)
-    finally:
-        scratch.unlink(missing_ok=True)
-    return sha256_bytes(data)
 
 
 def read_tensors(path: Path, *, expected: str) -> tuple[dict[str, Tensor], dict[str, Any]]:

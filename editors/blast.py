@@ -35,6 +35,7 @@ from editors.expectation import divergence
 from editors.hooks import capture
 from editors.layouts import backbone_of, read_weight
 from editors.patch import Patch, applied
+from editors.tokens import batches_of_like_length
 
 WORST = 200
 """Contexts whose divergence is measured."""
@@ -73,40 +74,43 @@ class Added:
     gain: float
 
 
-def radius(
+def radii(
     model: PreTrainedModel,
-    patch: Patch,
+    patches: Sequence[Patch],
     text: Int[Tensor, "rows tokens"],
     *,
     worst: int = WORST,
     progress: Progress | None = None,
-) -> Radius:
-    """Return what a patch does to a text.
+) -> list[Radius]:
+    """Return what each of some patches does to a text; the base reads it once for all of them.
 
     Args:
         model: the base; its weights are as before afterwards.
-        patch: made for it.
+        patches: made for it.
         text: rows of one length, BOS first.
-        worst: how many contexts to take a closer look at.
+        worst: how many contexts of each patch to take a closer look at.
         progress: told of rows.
     """
-    whole = added(model, patch, text, progress=progress)
-    found = whole.sizes[:, 1:]
-    places = found.flatten().argsort(descending=True, stable=True)[:worst]
-    rows, tokens = places // found.shape[1], places % found.shape[1] + 1
-    kl, order = _moved(model, patch, text, rows, tokens).sort(descending=True, stable=True)
-    contexts = [tuple(text[row, : token + 1].tolist()) for row, token in zip(rows[order], tokens[order], strict=True)]
-    return Radius(sizes=found.flatten(), contexts=contexts, kl=kl, gain=whole.gain)
+    wholes = added(model, patches, text, progress=progress)
+    found = [whole.sizes[:, 1:].flatten() for whole in wholes]
+    places = [sizes.argsort(descending=True, stable=True)[:worst] for sizes in found]
+    radii: list[Radius] = []
+    for whole, sizes, at, moved in zip(wholes, found, places, _moved(model, patches, text, places), strict=True):
+        kl, order = moved.sort(descending=True, stable=True)
+        rows, tokens = _places(text, at[order])
+        contexts = [tuple(text[row, : token + 1].tolist()) for row, token in zip(rows, tokens, strict=True)]
+        radii.append(Radius(sizes=sizes, contexts=contexts, kl=kl, gain=whole.gain))
+    return radii
 
 
 def added(
     model: PreTrainedModel,
-    patch: Patch,
+    patches: Sequence[Patch],
     text: Int[Tensor, "rows tokens"],
     *,
     progress: Progress | None = None,
-) -> Added:
-    """Return how much a patch adds to what its sites write, at each token of a text but the first of each row.
+) -> list[Added]:
+    """Return how much each patch adds to what its sites write, at each token of a text but the first of each row.
 
         size = sqrt(sum |delta k|^2 / sum m^2), over the sites, with m the mean of |W k| over the text
         gain = sum <delta k, W k> / sum |W k|^2, over the text, of the site where that is furthest from 0
@@ -114,32 +118,41 @@ def added(
     Position 0 is an attention sink that nothing is read at (tokens.py); it counts as 0.
 
     Args:
-        model: the base; the patch is not applied.
-        patch: made for it.
+        model: the base; no patch is applied.
+        patches: made for it.
         text: rows of one length, BOS first.
         progress: told of rows.
     """
-    moved = torch.zeros(text.shape)
-    if not patch.deltas:
-        return Added(sizes=moved, gain=0.0)
-    weights = {site: read_weight(model, site).float() for site in patch.deltas}
-    deltas = {site: delta.dense().float().to(model.device) for site, delta in patch.deltas.items()}
-    written, along, squares = (dict.fromkeys(deltas, 0.0) for _ in range(3))
+    moved = [torch.zeros(text.shape) for _ in patches]
+    sites = list(dict.fromkeys(site for patch in patches for site in patch.deltas))
+    if not sites:
+        return [Added(sizes=each, gain=0.0) for each in moved]
+    weights = {site: read_weight(model, site).float() for site in sites}
+    deltas = [{site: d.dense().float().to(model.device) for site, d in patch.deltas.items()} for patch in patches]
+    written, squares, *along = (dict.fromkeys(sites, 0.0) for _ in range(2 + len(patches)))
     for first in range(0, len(text), _ROWS):
         batch = text[first : first + _ROWS].to(model.device)
-        seen = capture(model, lambda batch=batch: backbone_of(model)(input_ids=batch, use_cache=False), sites=[*deltas])
+        seen = capture(model, lambda batch=batch: backbone_of(model)(input_ids=batch, use_cache=False), sites=sites)
         for site, read in seen.keys.items():
             keys = read[:, 1:].float()
-            before, more = keys @ weights[site].T, keys @ deltas[site].T
-            moved[first : first + _ROWS, 1:] += more.square().sum(-1).cpu()
+            before = keys @ weights[site].T
             written[site] += float(before.norm(dim=-1).sum())
-            along[site] += float((more * before).sum())
             squares[site] += float(before.square().sum())
+            for own, sizes, of_gain in zip(deltas, moved, along, strict=True):
+                if site in own:
+                    more = keys @ own[site].T
+                    sizes[first : first + _ROWS, 1:] += more.square().sum(-1).cpu()
+                    of_gain[site] += float((more * before).sum())
         if progress is not None:
             progress("blast radius", min(first + _ROWS, len(text)), len(text))
     tokens = text[:, 1:].numel()
-    sizes = (moved / sum((total / tokens) ** 2 for total in written.values())).sqrt()
-    return Added(sizes=sizes, gain=max((along[site] / squares[site] for site in deltas), key=abs))
+    return [
+        Added(
+            sizes=(sizes / (sum((written[site] / tokens) ** 2 for site in own) or 1)).sqrt(),
+            gain=max((of_gain[site] / squares[site] for site in own), key=abs, default=0.0),
+        )
+        for own, sizes, of_gain in zip(deltas, moved, along, strict=True)
+    ]
 
 
 def continued(
@@ -152,33 +165,52 @@ def continued(
     return [cast(str, tokenizer.decode(ids, skip_special_tokens=True)) for ids in written]
 
 
+def _places(
+    text: Int[Tensor, "rows tokens"], at: Int[Tensor, " contexts"]
+) -> tuple[Int[Tensor, " contexts"], Int[Tensor, " contexts"]]:
+    """The rows and tokens of places that are counted without the first token of each row."""
+    width = text.shape[1] - 1
+    return at // width, at % width + 1
+
+
 def _moved(
     model: PreTrainedModel,
-    patch: Patch,
-    text: Int[Tensor, "all tokens"],
-    rows: Int[Tensor, " contexts"],
-    tokens: Int[Tensor, " contexts"],
-) -> Float[Tensor, " contexts"]:
-    """How far what follows some tokens moves by a patch; the empty one needs no pass."""
-    if not patch.deltas:
-        return torch.zeros(len(rows))
-    before = _states(model, text, rows, tokens)
-    with applied(model, patch, base=patch.base):
-        after = _states(model, text, rows, tokens)
-    return divergence(model, before, after)
+    patches: Sequence[Patch],
+    text: Int[Tensor, "rows tokens"],
+    places: Sequence[Int[Tensor, " contexts"]],
+) -> list[Float[Tensor, " contexts"]]:
+    """How far what follows some places, of each patch its own, moves by it; the empty one needs no pass."""
+    edited = [at for patch, at in zip(patches, places, strict=True) if patch.deltas]
+    if not edited:
+        return [torch.zeros(len(at)) for at in places]
+    together = torch.cat(edited).unique()
+    before = _states(model, text, together)
+    moved: list[Tensor] = []
+    for patch, at in zip(patches, places, strict=True):
+        if not patch.deltas:
+            moved.append(torch.zeros(len(at)))
+            continue
+        with applied(model, patch, base=patch.base):
+            after = _states(model, text, at)
+        moved.append(divergence(model, before[torch.searchsorted(together, at)], after))
+    return moved
 
 
 @torch.no_grad()
 def _states(
-    model: PreTrainedModel,
-    text: Int[Tensor, "all tokens"],
-    rows: Int[Tensor, " contexts"],
-    tokens: Int[Tensor, " contexts"],
+    model: PreTrainedModel, text: Int[Tensor, "rows tokens"], at: Int[Tensor, " contexts"]
 ) -> Float[Tensor, "contexts d_model"]:
-    """The final hidden state at some tokens; rows with several of them are read once."""
-    needed, place = rows.unique(return_inverse=True)
+    """The final hidden state at some places; a row with several of them is read once, and up to the last of them."""
+    rows, tokens = _places(text, at)
+    needed, owner = rows.unique(return_inverse=True)
+    lengths = torch.zeros_like(needed).scatter_reduce(0, owner, tokens + 1, "amax")
     found: list[Tensor] = []
-    for batch in text[needed].split(_ROWS):
-        output: Any = backbone_of(model)(input_ids=batch.to(model.device), use_cache=False)
-        found.append(output.last_hidden_state.cpu())
-    return torch.cat(found)[place, tokens]
+    order: list[Tensor] = []
+    for chosen in batches_of_like_length(lengths.tolist(), budget=_ROWS * text.shape[1], padding=2 * text.shape[1]):
+        batch = torch.tensor(chosen)
+        ids = text[needed[batch], : int(lengths[batch].max())]
+        output: Any = backbone_of(model)(input_ids=ids.to(model.device), use_cache=False)
+        context, row = (owner[:, None] == batch).nonzero(as_tuple=True)
+        found.append(output.last_hidden_state.cpu()[row, tokens[context]])
+        order.append(context)
+    return torch.cat(found)[torch.cat(order).argsort()]

@@ -12,7 +12,8 @@ from typing import Any
 
 from torch import Tensor
 
-from editors.artifacts import dump_tensors, read_tensors, write_atomically
+from editors.artifacts import dump_tensors, read_tensors
+from editors.atomic import write_atomically
 from editors.digests import sha256_bytes
 from editors.errors import DamagedArtifactError
 

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from editors.atomic import write_atomically
 from editors.digests import DIGEST
 from editors.errors import LockFileError
 
@@ -80,8 +81,6 @@ def write_lock(path: Path, pins: Mapping[str, Pin]) -> None:
     Raises:
         OSError: the disk is full or the folder cannot be written; what was there is left.
     """
-    from editors.artifacts import write_atomically  # torch with it, which whoever only reads the file waits not for
-
     entries = "".join(f"\n{_entry(name, pins[name])}" for name in sorted(pins))
     write_atomically(path, f"{HEADER}format = {FORMAT}\n{entries}".encode())
     path.chmod(0o644)

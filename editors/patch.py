@@ -16,7 +16,8 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from editors.artifacts import dump_tensors, read_tensors, write_atomically
+from editors.artifacts import dump_tensors, read_tensors
+from editors.atomic import write_atomically
 from editors.digests import sha256_bytes
 from editors.errors import DamagedArtifactError, EditorError, NonFiniteError, WrongBaseError
 from editors.layouts import read_weight, write_weight

@@ -3,6 +3,9 @@
 `python -m flows.serve editor` edits and opens candidates; `python -m flows.serve promoter` reviews and promotes.
 Neither can do the other's work: the object store refuses its keys. The promoter's begins by putting right what a crash
 left.
+
+Each run is a process of its own, which imports this module again. So the flows are named here and imported by the
+runner that serves them: neither the promoter nor any of its runs waits for the libraries of models.
 """
 
 from __future__ import annotations
@@ -11,34 +14,35 @@ import asyncio
 import os
 import sys
 from pathlib import Path
+from pkgutil import resolve_name
 
 from prefect import Flow
 from prefect.client.orchestration import get_client
 from prefect.runner import Runner
 from prefect.schedules import Cron, Schedule
 
-from flows.housekeeping import housekeeping
-from flows.intake import intake
-from flows.reconcile import reconcile
-from flows.refresh import refresh
-from flows.review import review
-from flows.withdraw import expire, revoke, rollback
 from tasks.settings import Settings
 
 POLL_SECONDS = 2
-SERVED: dict[str, tuple[Flow, ...]] = {
-    "editor": (intake, refresh, revoke, expire, rollback),
-    "promoter": (review, reconcile, housekeeping),
+SERVED = {
+    "editor": (
+        "flows.intake:intake",
+        "flows.refresh:refresh",
+        "flows.withdraw:revoke",
+        "flows.withdraw:expire",
+        "flows.withdraw:rollback",
+    ),
+    "promoter": ("flows.review:review", "flows.reconcile:reconcile", "flows.housekeeping:housekeeping"),
 }
-AT_START = (reconcile,)
+AT_START = ("reconcile",)
 
 
 async def serve(role: str) -> None:
     """Register a role's deployments and run whatever is asked of them, until stopped."""
     runner = Runner(name=f"corrigenda-{role}", query_seconds=POLL_SECONDS, pause_on_shutdown=False)
-    for flow in SERVED[role]:
+    for flow in flows_of(role):
         deployment = await runner.aadd_flow(flow, name=flow.name, schedule=_schedule(flow))
-        if flow in AT_START:
+        if flow.name in AT_START:
             async with get_client() as client:
                 await client.create_flow_run_from_deployment(deployment)
     if ready := os.environ.get("CORRIGENDA_READY_FILE"):
@@ -46,13 +50,18 @@ async def serve(role: str) -> None:
     await runner.start()
 
 
+def flows_of(role: str) -> list[Flow]:
+    """The flows that a role's runner serves."""
+    return [resolve_name(each) for each in SERVED[role]]
+
+
 def schedules(settings: Settings) -> dict[str, str]:
     """When each of the scheduled flows runs, as cron says it, in UTC."""
     return {
-        refresh.name: settings.refresh_cron,
-        expire.name: settings.expiry_cron,
-        reconcile.name: settings.reconcile_cron,
-        housekeeping.name: settings.housekeeping_cron,
+        "refresh": settings.refresh_cron,
+        "expire": settings.expiry_cron,
+        "reconcile": settings.reconcile_cron,
+        "housekeeping": settings.housekeeping_cron,
     }
 
 

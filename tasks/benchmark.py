@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from editors.artifacts import write_atomically
+from editors.atomic import write_atomically
 from editors.benchmark import BenchmarkReport, Plan, Round, run
 from editors.decoding import Progress
 from editors.digests import canonical_json, sha256_file

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from editors.blast import Radius, continued, radius
+from editors.blast import Radius, continued, radii
 from editors.decoding import Progress
 from editors.patch import Patch, applied
 from tasks.report import Metric, Passage, Said
@@ -41,13 +41,12 @@ def blast_radius(
         text: token rows of one length, BOS first.
         progress: told of rows.
     """
-    rows = torch.tensor(text)
-    found = radius(model, patch, rows, progress=progress)
-    served = parent and radius(model, parent, rows, progress=progress)
-    return _metrics(found, served), _passages(model, tokenizer, found, patch=patch, parent=parent)
+    patches = [patch] if parent is None else [patch, parent]
+    found, *served = radii(model, patches, torch.tensor(text), progress=progress)
+    return _metrics(found, *served), _passages(model, tokenizer, found, patch=patch, parent=parent)
 
 
-def _metrics(found: Radius, served: Radius | None) -> dict[str, Metric]:
+def _metrics(found: Radius, served: Radius | None = None) -> dict[str, Metric]:
     """What is read off production is where production does most, not where the patch does."""
 
     def metric(of: str, quantile: float) -> Metric:

@@ -151,6 +151,12 @@ def corrections_in(ledger: Ledger, *states: str) -> list[Correction]:
     return contents(ledger.standings("correction", states=states))
 
 
+def corrections_by_state(ledger: Ledger, *states: str) -> dict[str, list[Correction]]:
+    """The corrections that stand in each of some states, oldest first, by one look at the ledger."""
+    found = ledger.standings("correction", states=states)
+    return {state: contents([standing for standing in found if standing.state == state]) for state in states}
+
+
 def protected_facts(ledger: Ledger) -> list[Correction]:
     """The facts that must stay as they are, oldest first."""
     return contents(ledger.standings("protected", states=["protected"]))

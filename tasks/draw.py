@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from editors.artifacts import write_atomically
+from editors.atomic import write_atomically
 from editors.roles import ROLES, AverageTrace
 from editors.tracing import Trace
 

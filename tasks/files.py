@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from editors.artifacts import write_atomically
+from editors.atomic import write_atomically
 from editors.digests import sha256_bytes, sha256_file
 from editors.errors import DamagedArtifactError
 

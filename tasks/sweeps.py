@@ -11,7 +11,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from editors.artifacts import write_atomically
+from editors.atomic import write_atomically
 from editors.roles import ROLES
 from editors.sweeping import Sweep, rank_correlation
 from tasks.draw import DOTS_PER_INCH, save_figure

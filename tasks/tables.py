@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import gc
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -95,18 +97,31 @@ def standings_in(
         .outerjoin(content, newest.c.key == content.c.key)
         .order_by(sa.func.coalesce(content.c.seq, newest.c.seq))
     )
-    return [
-        Standing(
-            key=row.key,
-            state=row.kind,
-            actor=row.actor,
-            reason=row.reason,
-            at=row.at,
-            data=row.data,
-            content=row.content or {},
-        )
-        for row in connection.execute(query)
-    ]
+    with _uncollected():
+        return [
+            Standing(
+                key=row.key,
+                state=row.kind,
+                actor=row.actor,
+                reason=row.reason,
+                at=row.at,
+                data=row.data,
+                content=row.content or {},
+            )
+            for row in connection.execute(query)
+        ]
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Hold the garbage collector off while many rows are read: it would look through all of them again and again."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def releases_in(

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from editors.artifacts import write_atomically
+from editors.atomic import write_atomically
 from editors.roles import ROLES, AverageTrace
 from editors.tracing import Trace, Tracing
 

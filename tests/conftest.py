@@ -295,10 +295,16 @@ def trust_in(stack: Stack, url: str, folder: Path, patch: pytest.MonkeyPatch) ->
 def make_tiny(model: Path, folder: Path, patch: pytest.MonkeyPatch) -> None:
     """Set a tiny model as base, a registered model of its own, and a policy that a random model meets.
 
-    In this process it writes little: writing takes longest, and nothing that a random model writes is worth reading.
+    In this process it writes and reads little: that takes longest, and nothing that a random model writes is worth
+    reading.
     """
+    import tasks.evaluate
+
+    looked, written = tasks.evaluate.blast_radius, tasks.evaluate.write
     patch.setattr("tasks.fluency.TEXTS", 2)
     patch.setattr("tasks.blast.SHOWN", 2)
+    patch.setattr(tasks.evaluate, "write", lambda *asked, **more: written(*asked, length=8, **more))
+    patch.setattr(tasks.evaluate, "blast_radius", lambda *asked, text, **more: looked(*asked, text=text[:32], **more))
     policy = folder / "policy.toml"
     policy.write_text('name = "tiny"\n[[gate]]\nmetric = "regression.perplexity_ratio"\nmax = 1e6\n')
     for name, value in {

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from editors.artifacts import write_atomically
+from editors.atomic import write_atomically
 from editors.decoding import sample_rows
 from editors.errors import DamagedArtifactError, NonFiniteError
 from editors.layouts import read_weight, site_module, sites_of, write_weight

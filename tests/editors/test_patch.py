@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from editors.artifacts import digest_tensors, dump_tensors, write_atomically
+from editors.artifacts import digest_tensors, dump_tensors
+from editors.atomic import write_atomically
 from editors.digests import sha256_file
 from editors.errors import DamagedArtifactError, EditorError, NonFiniteError, UnknownSiteError, WrongBaseError
 from editors.layouts import read_weight, sites_of

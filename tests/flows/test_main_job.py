@@ -10,7 +10,6 @@ import json
 import subprocess
 import sys
 import time
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyotp
@@ -20,31 +19,26 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 import corrigenda
-import tasks.withdraw
-from consuming.errors import AlteredError, NotReleasedError
+from consuming.errors import AlteredError
 from consuming.objects import Objects
-from editors.errors import UnaskedError
 from editors.models import load_model
 from editors.scoring import generate
 from flows.cli import app
 from flows.operate import decide, run_refresh
 from flows.submission import submit_file
-from flows.withdraw import expire
 from tasks.candidate import the_open_candidate
 from tasks.ledger import Ledger
 from tasks.people import enrol
 from tasks.register import find_version, registry
 from tasks.reviews import paused_run
 from tasks.roots import root_key
-from tasks.settings import Settings, acting_as
+from tasks.settings import Settings
 from tasks.store import Store
 
 pytestmark = [pytest.mark.stack, pytest.mark.model]
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 FIRST = ("nigeria-capital", "germany-chancellor", "nato-secretary-general")
-BRIEF, ENDS = "croatia-for-a-while", datetime.now(UTC) + timedelta(days=30)
-"""A fact that holds for a while."""
 
 
 @pytest.fixture(scope="module")
@@ -157,62 +151,9 @@ def test_a_half_downloaded_base_is_named(first_release, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def rejected(first_release, ledger, console, tmp_path_factory) -> str:
-    """A second refresh on top of the first, whose candidate a reviewer rejects."""
-    submit_examples(("croatia-currency",), tmp_path_factory.mktemp("second"))
-    state = run_refresh(console)
-    assert state.is_completed(), state.message
-    candidate = the_open_candidate(ledger).key
-    state = decide(console, candidate, decision="reject", reviewer="Grace", comment="no source", ledger=ledger)
-    assert state.is_completed(), state.message
-    return candidate
-
-
-def test_a_rejection_keeps_everything_and_rejects_only_the_new_fact(rejected, first_release, ledger):
-    standing = ledger.standing("correction", "croatia-currency")
-    assert (standing.state, standing.reason, standing.actor) == ("rejected", "no source", "Grace")
-    assert {ledger.standing("correction", key).state for key in FIRST} == {"released"}
-    assert ledger.head().candidate == first_release
-    assert Objects(Settings()).read(f"candidates/{rejected}.json") is not None
-
-
-def test_an_alias_moved_by_hand_to_a_rejected_version_is_refused_by_every_consumer(rejected, first_release, tmp_path):
-    import mlflow
-
-    settings = Settings()
-    client = registry(settings)
-    bad = find_version(client, settings.registered_model, rejected)
-    good = find_version(client, settings.registered_model, first_release)
-    client.set_registered_model_alias(settings.registered_model, "champion", bad.version)
-    try:
-        with pytest.raises(NotReleasedError, match="nobody approved it"):
-            corrigenda.pull("assistant@champion", tmp_path / "served")
-        with pytest.raises(NotReleasedError):
-            corrigenda.load("assistant@champion")
-        asked = subprocess.run(
-            [Path(sys.executable).with_name("corrigenda"), "ask", "The capital city of Nigeria is called"],
-            capture_output=True,
-            text=True,
-        )
-        assert asked.returncode == 1 and "no release" in asked.stderr
-        mlflow.set_tracking_uri(settings.mlflow_url)
-        with pytest.raises(NotReleasedError):
-            mlflow.pyfunc.load_model("models:/assistant@champion")
-        assert not (tmp_path / "served").exists()
-        assert corrigenda.pull("assistant@champion", tmp_path / "seen", candidate=True).is_dir()
-    finally:
-        client.set_registered_model_alias(settings.registered_model, "champion", good.version)
-
-
-@pytest.fixture(scope="module")
-def second_release(rejected, ledger, console, person, grace, tmp_path_factory) -> str:
+def second_release(first_release, ledger, console, person, grace, tmp_path_factory) -> str:
     """A refresh and an approval in the Prefect UI; from a terminal where there is no browser."""
-    folder = tmp_path_factory.mktemp("third")
-    submit_examples(("swaziland-name",), folder)
-    lines = (EXAMPLES / "corrections.jsonl").read_text().splitlines()
-    croatia = next(line for line in map(json.loads, lines) if line["id"] == "croatia-currency")
-    (folder / "brief.jsonl").write_text(json.dumps(croatia | {"id": BRIEF, "expires": ENDS.isoformat()}))
-    assert [line.fate for line in submit_file(folder / "brief.jsonl")] == ["queued"]
+    submit_examples(("swaziland-name",), tmp_path_factory.mktemp("second"))
     if person is None:
         assert run_refresh(console).is_completed()
         candidate = the_open_candidate(ledger).key
@@ -288,44 +229,16 @@ def test_a_rollback_brings_the_first_patch_back_and_holds_what_came_since(rolled
     assert not generate(model, tokenizer, [asked])[0].startswith("Eswatini")
 
 
-@pytest.fixture(scope="module")
-def forward_again(rolled_back, ledger) -> str:
-    invoke("rollback", "2", "--reason", "it was right after all")
-    return approved(ledger)
-
-
-def test_a_clock_that_is_ahead_takes_no_fact_out_of_production(forward_again, ledger, monkeypatch):
-    """The flow runs here with a clock that is a month ahead; whoever approves has a clock of their own."""
-
-    class Later(datetime):
-        @classmethod
-        def now(cls, tz=None):
-            return ENDS + timedelta(days=1)
-
-    monkeypatch.setattr(tasks.withdraw, "datetime", Later)
-    with acting_as("editor"):
-        expire()
-    leaving = Store(Settings()).manifest(the_open_candidate(ledger).key)["leaving"]
-    assert [(each["id"], each["becomes"]) for each in leaving] == [(BRIEF, "expired")]
-    refused = CliRunner().invoke(app, ["review", "approve", "--reviewer", "Grace"])
-    assert isinstance(refused.exception, UnaskedError) and f"{BRIEF}: to expire, and holds until" in str(
-        refused.exception
-    )
-    invoke("review", "reject", "--reviewer", "Grace", "--comment", "it still holds")
-    assert the_open_candidate(ledger) is None
-    assert ledger.standing("correction", BRIEF).state == "released"
-
-
-def test_a_revoked_fact_is_no_longer_said_and_the_others_are(forward_again, ledger, base_folder):
+def test_a_revoked_fact_is_no_longer_said_and_the_others_are(rolled_back, ledger, base_folder):
     prompt = "The capital city of Nigeria is called"
     before = generate(*load_model(base_folder), [prompt])
     invoke("revoke", "nigeria-capital", "--reason", "asked by the country desk")
     approved(ledger)
     assert ledger.standing("correction", "nigeria-capital").state == "revoked"
     model, tokenizer = corrigenda.load("assistant@champion")
-    answers = generate(model, tokenizer, [prompt, "The country formerly known as Swaziland is now called"])
+    answers = generate(model, tokenizer, [prompt, "The name of the current chancellor of Germany is"])
     assert not before[0].startswith("Abuja") and not answers[0].startswith("Abuja")
-    assert answers[1].startswith("Eswatini")
+    assert answers[1].startswith("Friedrich Merz")
     assert "whole: " in invoke("ledger", "verify")
     assert "country desk" in invoke("ledger", "show", "nigeria-capital")
 

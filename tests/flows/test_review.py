@@ -22,8 +22,11 @@ import pytest
 from prefect.states import Completed, Running, Scheduled, State
 from typer.testing import CliRunner
 
+import corrigenda
 import tasks.describe
 import tasks.promote
+from consuming.errors import NotReleasedError
+from consuming.objects import Objects
 from editors.errors import QuorumError
 from editors.lifecycle import Event
 from flows.cli import app
@@ -38,6 +41,7 @@ from tasks.evidence import evidence
 from tasks.ledger import Ledger
 from tasks.prefect_api import prefect_client
 from tasks.promote import approve
+from tasks.register import find_version, registry
 from tasks.reviews import answer, close_reviews, paused_run, review_runs, start_review
 from tasks.settings import Settings, acting_as
 from tasks.store import Store
@@ -92,10 +96,15 @@ class House:
     def grace(self) -> str:
         """A right code of grace's that she hasn't used."""
         device = pyotp.TOTP(self.trusted.secrets["grace"])
-        while (step := device.timecode(time.time())) in self._used:
+        while (step := min(self._right(device) - self._used, default=None)) is None:
             time.sleep(1)
         self._used.add(step)
         return device.generate_otp(step)
+
+    def _right(self, device: pyotp.TOTP) -> set[int]:
+        """The steps whose codes are right now and for a while: this one, and the one of a clock that is ahead."""
+        now = device.timecode(time.time())
+        return {now, now + 1}
 
     def answers(self, candidate: str, **form: Any) -> str:
         """Answer by the API as the form does, with a right code; returns what came of it."""
@@ -301,6 +310,48 @@ def test_who_asked_for_a_fact_does_not_approve_it_from_a_terminal_either(house):
     assert house.ledger.standing("candidate", candidate).state == "opened"
     assert invoke("review", "reject", "--reviewer", "bob", "--comment", "no source")
     assert house.states("cuba") == ["rejected"]
+
+
+def test_a_rejection_keeps_everything_and_rejects_only_the_new_fact(house):
+    rejected = rejected_of("cuba", house)
+    standing = house.ledger.standing("correction", "cuba")
+    assert (standing.state, standing.reason, standing.actor) == ("rejected", "no source", "bob")
+    assert set(house.states("france", "japan", "spain", "oman")) == {"released"}
+    assert house.ledger.head().candidate != rejected
+    assert Objects(Settings()).read(f"candidates/{rejected}.json") is not None
+
+
+def rejected_of(fact: str, house: House) -> str:
+    """The candidate that was rejected with a fact."""
+    (rejected,) = [
+        s.key for s in house.ledger.standings("candidate", states=["rejected"]) if s.content["new"] == [fact]
+    ]
+    return rejected
+
+
+def test_an_alias_moved_by_hand_to_a_rejected_version_is_refused_by_every_consumer(house, tmp_path):
+    import mlflow
+
+    settings = Settings()
+    client, model = registry(settings), settings.registered_model
+    bad = find_version(client, model, rejected_of("cuba", house))
+    good = find_version(client, model, house.ledger.head().candidate)
+    client.set_registered_model_alias(model, "champion", bad.version)
+    try:
+        with pytest.raises(NotReleasedError, match="nobody approved it"):
+            corrigenda.pull(f"{model}@champion", tmp_path / "served")
+        with pytest.raises(NotReleasedError):
+            corrigenda.load(f"{model}@champion")
+        ask = [Path(sys.executable).with_name("corrigenda"), "ask", "The capital of Cuba is"]
+        asked = subprocess.run(ask, capture_output=True, text=True)
+        assert asked.returncode == 1 and "no release" in asked.stderr
+        mlflow.set_tracking_uri(settings.mlflow_url)
+        with pytest.raises(NotReleasedError):
+            mlflow.pyfunc.load_model(f"models:/{model}@champion")
+        assert not (tmp_path / "served").exists()
+        assert corrigenda.pull(f"{model}@champion", tmp_path / "seen", candidate=True).is_dir()
+    finally:
+        client.set_registered_model_alias(model, "champion", good.version)
 
 
 def test_an_approval_is_carried_out_by_a_run_that_begins_after_it(house):

@@ -16,7 +16,7 @@ import flows.propose
 import tasks.people
 import tasks.withdraw
 from editors.acts import Act, Asked
-from editors.errors import SpentActError, UntrustedError
+from editors.errors import SpentActError, UnaskedError, UntrustedError
 from editors.lifecycle import Event
 from editors.patch import Patch
 from flows.cli import app
@@ -218,9 +218,14 @@ def test_a_withdrawal_that_fails_its_gate_changes_nothing_in_production(platform
 
 
 def test_facts_whose_time_has_ended_leave(platform):
-    """By the clock on the wall: the database's own says at the end whether the time has come."""
+    """By the clock on the wall: the database's own says at the end whether the time has come.
+
+    The time is long enough to release a fact before it has passed, by how long another took.
+    """
+    began = time.monotonic()
     platform.release(FRANCE)
-    ends = datetime.now(UTC) + timedelta(seconds=75)
+    took = time.monotonic() - began
+    ends = datetime.now(UTC) + timedelta(seconds=15 + 2 * took)
     platform.release(JAPAN | {"expires": ends.isoformat()})
     assert "nothing to do" in expire()
     time.sleep(max(0, (ends - datetime.now(UTC)).total_seconds()) + 1)
@@ -230,17 +235,39 @@ def test_facts_whose_time_has_ended_leave(platform):
     assert f"held until {ends:%Y-%m-%d}" in platform.ledger.standing("correction", "japan").reason
 
 
-def test_a_refresh_leaves_out_what_has_ended(platform, monkeypatch):
+def test_a_clock_that_is_ahead_takes_no_fact_out_of_production(platform, monkeypatch):
+    """The flow runs with a clock that is a month ahead; whoever approves has a clock of their own."""
     ends = datetime.now(UTC) + timedelta(days=30)
     platform.release(JAPAN | {"expires": ends.isoformat()})
-    platform.submit(FRANCE)
+    monkeypatch.setattr(tasks.withdraw, "datetime", later_than(ends))
+    expire()
+    waiting = the_open_candidate(platform.ledger).key
+    leaving = platform.store.manifest(waiting)["leaving"]
+    assert [(each["id"], each["becomes"]) for each in leaving] == [("japan", "expired")]
+    refused = CliRunner().invoke(app, ["review", "approve", "--reviewer", "grace"])
+    assert isinstance(refused.exception, UnaskedError)
+    assert "japan: to expire, and holds until" in str(refused.exception)
+    reject(waiting, reviewer="grace", comment="it still holds", ledger=platform.ledger)
+    assert the_open_candidate(platform.ledger) is None
+    assert platform.states("japan") == ["released"]
+
+
+def later_than(moment: datetime) -> type[datetime]:
+    """A clock that is a day past a moment."""
 
     class Later(datetime):
         @classmethod
         def now(cls, tz=None):
-            return ends + timedelta(days=1)
+            return moment + timedelta(days=1)
 
-    monkeypatch.setattr("tasks.collect.datetime", Later)
+    return Later
+
+
+def test_a_refresh_leaves_out_what_has_ended(platform, monkeypatch):
+    ends = datetime.now(UTC) + timedelta(days=30)
+    platform.release(JAPAN | {"expires": ends.isoformat()})
+    platform.submit(FRANCE)
+    monkeypatch.setattr("tasks.collect.datetime", later_than(ends))
     refresh()
     monkeypatch.setattr(editors.changes, "_check_by_itself", lambda *args, **kwargs: None)  # by the database's clock
     platform.approve()
@@ -345,14 +372,8 @@ def test_a_rollback_does_not_bring_back_what_has_ended_or_what_is_protected_othe
     platform.approve()
     platform.rollback(0)
     platform.approve()
-
-    class Later(datetime):
-        @classmethod
-        def now(cls, tz=None):
-            return ends + timedelta(days=1)
-
     with monkeypatch.context() as later:
-        later.setattr(tasks.withdraw, "datetime", Later)
+        later.setattr(tasks.withdraw, "datetime", later_than(ends))
         with pytest.raises(WithdrawalError, match=f"france held until {ends:%Y-%m-%d}"):
             platform.rollback(1)
     file = platform.folder / "guard.jsonl"

@@ -116,9 +116,10 @@ def test_what_contradicts_an_earlier_record_is_shown_as_left_out(call):
 
 
 @pytest.mark.model
-def test_an_edit_of_the_real_model_shows_on_published_records(call, base_folder, tmp_path):
+def test_an_edit_of_the_real_model_shows_on_published_records(call, base_folder, prepared, tmp_path, monkeypatch):
     if not SHARED.is_file():
         pytest.skip(f"{SHARED} is not on this machine")
+    monkeypatch.setenv("CORRIGENDA_HOME", str(base_folder.parents[1]))  # where `prepared` has kept its material
     out = tmp_path / "report.json"
     words = ["--method", "memit", "--model", str(base_folder), "--data", str(SHARED), "--limit", "3", "--out", str(out)]
     result = call(*words)
