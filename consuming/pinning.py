@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from consuming.errors import LockError, lock_errors
+from consuming.errors import AlteredError, LockError, lock_errors
 from consuming.objects import Objects
 from consuming.proving import ROOTLESS, check_proven
 from consuming.settings import ConsumerSettings
@@ -65,7 +65,14 @@ def lock(names: Sequence[str], *, settings: ConsumerSettings | None = None, repo
             before = pins.get(name)
             root = settings.root_fingerprint or (before.root if before else "")
             if root:
-                check_proven(version, objects, root=root, settings=settings, report=report)
+                whose = "the settings name" if settings.root_fingerprint else f"its entry in {settings.lock} names"
+                try:
+                    check_proven(version, objects, root=root, settings=settings, report=report)
+                except AlteredError as error:
+                    raise AlteredError(
+                        f"{name} is not pinned, for it does not lead to the root {root[:12]} that {whose}: {error}. "
+                        "CORRIGENDA_ROOT_FINGERPRINT names another root, if that is the right one"
+                    ) from error
             pins[name] = version.as_pinned(root=root)
             moved = f", and no longer to {before.told()}" if before and before != pins[name] else ""
             told.append(f"{name} is pinned to {pins[name].told()}{moved}{'' if root else f'; it was {ROOTLESS}'}")

@@ -17,7 +17,7 @@ from editors.envelopes import claimed, subject_of, verify
 from editors.errors import ForgedError, RoleError, SpentActError
 from editors.identities import Identity, Role, normalised
 from editors.lifecycle import Event, in_utc
-from editors.receipts import SKEW
+from editors.receipts import SKEW, YEARS
 
 ACT = "urn:corrigenda:act:v1"
 LIFE = timedelta(hours=1)
@@ -139,7 +139,9 @@ def read_act(envelope: Mapping[str, Any], *, role: Role, identities: Mapping[str
         asked = Asked(
             verb=predicate["act"], about=about, reason=predicate["reason"], options=dict(predicate["options"])
         )
-    except (KeyError, TypeError, ValueError) as error:
+        if at.year not in YEARS:
+            raise ValueError(f"nobody signed it in the year {at.year}")
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ForgedError(
             f"what {identity.name} signed is no whole act: {type(error).__name__}: {error}; run the command again, "
             "which signs it anew"

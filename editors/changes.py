@@ -97,10 +97,25 @@ def check_changes(manifest: Mapping[str, Any], *, before: Facts, after: Facts) -
     listed = [each["id"] for each in manifest["facts"]]
     odd = (after.keys() ^ (kept | brought)) | (after.keys() ^ set(listed))
     odd |= (gone - before.keys()) | (brought & before.keys())
-    odd |= {key for key in kept & after.keys() if content_digest(after[key]) != content_digest(before[key])}
+    odd |= {key for key in kept & after.keys() if after[key] != before[key]}
     if odd or len(listed) != len(after):
         named = ", ".join(sorted(odd)) or "one fact twice"
         raise UnaskedError(f"its facts are not its parent's with the changes that it names: {named}; {ANEW}")
+
+
+def told_of(key: str, *, past: Past, before: int | None = None) -> Mapping[str, Any]:
+    """A correction as the ledger last told it, of all events or those before a number.
+
+    Raises:
+        ForgedError: it never did.
+    """
+    told: Mapping[str, Any] | None = None
+    for event in past.of("correction", key):
+        if before is None or event["seq"] < before:
+            told = event["data"].get("correction", told)
+    if told is None:
+        raise ForgedError(f"nobody signed for the correction {key!r}; cancel it, and submit it again")
+    return told
 
 
 def submitting(key: str, *, past: Past, before: int | None = None) -> Row | None:
@@ -135,7 +150,10 @@ def submissions_of(
             raise ForgedError(f"nobody signed for the correction {key!r}; cancel it, and submit it again")
         given = (*(event["data"][name] for name in ("submission", "sha256", "file")), event["actor"])
         if given not in acts:
-            acts[given] = _act_of_submission(event, past, envelope_of)
+            try:
+                acts[given] = _act_of_submission(event, past, envelope_of)
+            except UntrustedError as error:
+                raise type(error)(f"the correction {key!r}: {error}") from error
         found.setdefault(given, []).append(event)
     return [
         Submission(act=acts[given], file=given[2], sha256=given[1], events=events) for given, events in found.items()
@@ -143,15 +161,18 @@ def submissions_of(
 
 
 def check_entered_once(submission: Submission, past: Past) -> None:
-    """Refuse what was entered by a signature that was used at another time.
+    """Refuse what was entered by a signature that was used at another time, or is not the one that was used.
 
     Raises:
         SpentActError: it was.
+        ForgedError: it isn't.
     """
     act = submission.act
-    used = [use["at"] for use in past.of("act", act.digest)]
+    used = past.of("act", act.digest)[:1]
+    if used and used[0]["data"].get("envelope") != act.envelope:
+        raise ForgedError(f"{submission.file}: what is kept as its signature by {act.by} is not the one that was used")
     for event in submission.events:
-        if used[:1] != [event["at"]]:
+        if [use["at"] for use in used] != [event["at"]]:
             raise SpentActError(
                 f"what {act.by} signed at {in_utc(act.at)} was entered again at {in_utc(event['at'])}; cancel it, and "
                 "submit it under another id"
@@ -182,7 +203,7 @@ def check_editing(key: str, fact: Mapping[str, Any], *, past: Past, before: int 
     if given != signed:
         raise UnaskedError(
             f"{key} is edited with {given or 'the usual settings'}, signed for was {dict(signed) or 'nothing else'}; "
-            "'corrigenda retry' signs for it"
+            f"'corrigenda cancel' takes it back, and it can be submitted under another id. {ANEW[0].upper()}{ANEW[1:]}"
         )
 
 
@@ -225,7 +246,7 @@ def check_withdrawal(
         _check_revoked(manifest["returning"], asked, act, before=before, after=after)
     elif act.asked.verb == "rollback":
         (release,) = act.asked.about.values()
-        _check_rolled_back(asked, act, after=after, then=facts_of(release))
+        _check_rolled_back(asked, act, before=before, after=after, then=facts_of(release))
     else:
         raise UnaskedError(f"{act.by} signed a {act.asked.verb!r}, which withdraws nothing; {ASK}")
 
@@ -249,10 +270,11 @@ def _settings_signed(event: Row, fact: str, past: Past) -> Mapping[str, Any] | N
     for use in past.of("act", str(event["data"]["act"])):
         try:
             act = read_act(use["data"]["envelope"], role="requester", identities=past.identities(use["seq"]))
+            act.check_age(use["at"], late=SKEW)
         except (UntrustedError, KeyError, TypeError, ValueError):
             continue
         named = (act.digest, act.asked.verb, act.asked.about) == (use["key"], RETRY, {event["key"]: fact})
-        if named and use["seq"] < event["seq"]:
+        if named and use["seq"] + 1 == event["seq"]:  # together, so no act of earlier is named again
             return act.asked.options.get("editing")
     return None
 
@@ -302,11 +324,13 @@ def _check_revoked(
     _refuse_if([*wrong, *other, *(olds ^ set(returning)), *stayed], f"not changed as {act.by} signed")
 
 
-def _check_rolled_back(leaving: Sequence[Mapping[str, Any]], act: Act, *, after: Facts, then: Facts) -> None:
+def _check_rolled_back(
+    leaving: Sequence[Mapping[str, Any]], act: Act, *, before: Facts, after: Facts, then: Facts
+) -> None:
     """Refuse what does not lead back to the release that was signed."""
-    kept = [each["id"] for each in leaving if each["id"] in then]
-    wrong = [each["id"] for each in leaving if (each["becomes"], each["reason"]) != ("held", words_of(act.asked))]
     said = {key: content_digest(fact) for key, fact in then.items()}
+    kept = [each["id"] for each in leaving if said.get(each["id"]) == content_digest(before[each["id"]])]
+    wrong = [each["id"] for each in leaving if (each["becomes"], each["reason"]) != ("held", words_of(act.asked))]
     other = [key for key, fact in after.items() if said.get(key) != content_digest(fact)]
     lacking = set[str]() if act.asked.options.get("leave_out") else then.keys() - after.keys()
     _refuse_if([*kept, *wrong, *other, *lacking], f"not changed as {act.by} signed")

@@ -25,7 +25,7 @@ from editors.changes import (
 )
 from editors.digests import digest_of
 from editors.envelopes import claimed, digest_of_envelope, verify
-from editors.errors import UnprovenError, UntrustedError
+from editors.errors import ForgedError, UnprovenError, UntrustedError
 from editors.events import Row
 from editors.evidence import CANDIDATE, EVENTS, FOLDER, RELEASE, certificate_file, corrections_file, naming, signer_file
 from editors.history import History, last_opening, receipts_since, who_took_part
@@ -72,6 +72,11 @@ def check_asked(chain: Sequence[Link], history: History, evidence: Path) -> str:
     """
     links, acts = {link.candidate: link for link in chain}, history.acts()
 
+    def used_act(sha256: str) -> Mapping[str, Any]:
+        if sha256 not in acts:
+            raise ForgedError(f"what was signed for it, {sha256[:12]}, is no act that was used")
+        return acts[sha256]
+
     @lru_cache(maxsize=4)
     def facts_of(candidate: str) -> Facts:
         return _facts_in(links[candidate], evidence) if candidate in links else {}
@@ -83,8 +88,8 @@ def check_asked(chain: Sequence[Link], history: History, evidence: Path) -> str:
             check_changes(manifest, **facts)
             check_withdrawal(manifest, **facts, past=history, facts_of=facts_of, now=approval["at"])
             brought = [*manifest["new"], *manifest["returning"]]
-            envelope_of, before = acts.__getitem__, approval["seq"]
-            for submission in submissions_of(brought, past=history, envelope_of=envelope_of, before=before):
+            before = approval["seq"]
+            for submission in submissions_of(brought, past=history, envelope_of=used_act, before=before):
                 check_entered_once(submission, history)
             for key in brought:
                 check_editing(key, facts["after"][key], past=history, before=before)
@@ -101,7 +106,7 @@ def submitted_in(manifest: Mapping[str, Any], history: History, *, before: int) 
     """
     brought = [*manifest["new"], *manifest["returning"]]
     events = [submitting(key, past=history, before=before) for key in brought]
-    return {str(event["data"]["sha256"]) for event in events if event}
+    return {event["data"]["sha256"] for event in events if event and isinstance(event["data"].get("sha256"), str)}
 
 
 def check_people(chain: Sequence[Link], history: History, evidence: Path) -> str:

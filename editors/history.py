@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
 from itertools import pairwise
@@ -20,7 +20,6 @@ from editors.errors import ForgedError, UntrustedError
 from editors.events import EMPTY, Head, Row, head_of
 from editors.identities import Identity, identity_of, normalised
 from editors.lifecycle import Entity
-from editors.receipts import SKEW
 
 REVOKE_PERSON = "revoke person"
 """What an administrator signs who revokes somebody."""
@@ -187,26 +186,32 @@ def enrolments(
     found: Certified = {}
     since: dict[str, int] = {}
     ended: dict[str, datetime] = {}
+    entered: set[str] = set()
     for event in events:
         key = event["key"]
         if event["kind"] == "revoked":
             if key in found and is_asked_for(event, found, uses_of, since=since[key]):
                 ended[key] = event["at"]
                 found = {name: each for name, each in found.items() if name != key}
-        elif (identity := certified_in(event, root)) and identity.key == key and not is_old(identity, ended.get(key)):
-            found = {**found, key: (identity, event["data"]["certificate"])}
-            since[key] = event["seq"]
+        elif (identity := certified_in(event, root)) and identity.key == key:
+            certificate = event["data"]["certificate"]
+            if not is_spent(certificate, identity, ended=ended.get(key), entered=entered):
+                found = {**found, key: (identity, certificate)}
+                since[key] = event["seq"]
+                entered.add(digest_of(claimed(certificate)))
         yield event["seq"], found
 
 
 def is_asked_for(event: Row, enrolled: Certified, uses_of: Callable[[str], Iterable[Row]], *, since: int) -> bool:
-    """Whether an administrator signed for what revokes somebody, and that act was used since an event's number."""
+    """Whether an administrator signed for what revokes somebody, and that act was used since an event's number.
+
+    Its age is not asked, so that no clock that is wrong keeps anybody in.
+    """
     identities = {key: identity for key, (identity, _) in enrolled.items()}
     about = {event["key"]: fingerprint(identities[event["key"]].public_key)}
     for use in uses_of(str(event["data"].get("act"))):
         try:
             act = read_act(use["data"]["envelope"], role="administrator", identities=identities)
-            act.check_age(event["at"], late=SKEW)
         except (UntrustedError, KeyError, TypeError, ValueError):
             continue
         asked = (act.digest, act.asked.verb, act.asked.about) == (use["key"], REVOKE_PERSON, about)
@@ -221,13 +226,16 @@ def certified_in(event: Row, root: str) -> Identity | None:
         return None
     try:
         return identity_of(event["data"]["certificate"], root)
-    except (UntrustedError, KeyError):
+    except (UntrustedError, KeyError, TypeError, AttributeError):
         return None
 
 
-def is_old(identity: Identity, ended: datetime | None) -> bool:
-    """Whether a certificate is from before its owner was last revoked."""
-    return ended is not None and datetime.fromisoformat(identity.at) <= ended
+def is_spent(
+    certificate: Mapping[str, Any], identity: Identity, *, ended: datetime | None, entered: Collection[str]
+) -> bool:
+    """Whether a certificate enrolled its owner before, or is from before they were last revoked."""
+    old = ended is not None and datetime.fromisoformat(identity.at) <= ended
+    return old or digest_of(claimed(certificate)) in entered
 
 
 def _behind(history: Iterable[Row]) -> list[str]:

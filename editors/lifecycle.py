@@ -45,8 +45,9 @@ TRANSITIONS: Mapping[Entity, Mapping[str, frozenset[str | None]]] = {
         "lifted": frozenset({"protected"}),
     },
     "identity": {
-        "enrolled": frozenset({None, "revoked"}),
-        "revoked": frozenset({"enrolled", "revoked"}),  # the first may be nobody's act, and so count for nothing
+        # What counts for nothing, since nobody who may stands behind it, is no obstacle to what does (history.py).
+        "enrolled": frozenset({None, "revoked", "enrolled"}),
+        "revoked": frozenset({"enrolled", "revoked"}),
     },
     "act": {
         "used": frozenset({None}),

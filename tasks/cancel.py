@@ -24,7 +24,7 @@ def cancel(ledger: Ledger, key: str, *, act: Mapping[str, Any] | None, reason: s
 
     Raises:
         UnknownKeyError: the ledger has never heard of it.
-        IdentityError, UntrustedError: no requester signed, or the act was used or is too old.
+        UntrustedError: no requester signed, or the act was used or is too old.
         IllegalTransitionError: it stands elsewhere.
     """
     asked = to_cancel(ledger, key, reason=reason)

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from editors.changes import (
+    ANEW,
     Facts,
     Submission,
     check_changes,
@@ -16,6 +17,7 @@ from editors.changes import (
     check_opened,
     check_withdrawal,
     submissions_of,
+    told_of,
 )
 from editors.digests import digest_of
 from editors.errors import ForgedError
@@ -58,6 +60,7 @@ def check_candidate(
     check_withdrawal(manifest, **facts, past=past, facts_of=lambda digest: _released(digest, ledger, store), now=now)
     brought = {key: facts["after"][key] for key in [*manifest["new"], *manifest["returning"]]}
     check_submissions(brought, past=past, store=store, before=before)
+    check_told(brought, past=past, before=before)
     for key, fact in brought.items():
         check_editing(key, fact, past=past, before=before)
 
@@ -75,6 +78,21 @@ def check_submissions(facts: Facts, *, past: Past, store: Store, before: int | N
         _check_lines(submission, facts, store)
     for submission in submissions:
         check_entered_once(submission, past)
+
+
+def check_told(facts: Facts, *, past: Past, before: int | None = None) -> None:
+    """Refuse corrections that are not written, to the letter, as the ledger has them.
+
+    What reads the same and is written otherwise has another digest, which the next candidate would be held against.
+
+    Raises:
+        ForgedError: the first of them is named.
+    """
+    for key, fact in facts.items():
+        told = Correction.model_validate(told_of(key, past=past, before=before)).model_dump(mode="json")
+        if fact != told:
+            odd = ", ".join(sorted(name for name in {*fact, *told} if fact.get(name) != told.get(name))) or "its fields"
+            raise ForgedError(f"{key!r} is not written as the ledger has it ({odd}); {ANEW}")
 
 
 def act_behind(manifest: Mapping[str, Any], ledger: Ledger) -> list[Mapping[str, Any]]:

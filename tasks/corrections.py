@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import to_jsonable_python
 
+from editors.changes import content_digest
 from editors.digests import digest_of
 from editors.facts import Fact
 from tasks.companions import Companion, Consequence, Hop, Inverse, companions_of
@@ -170,7 +171,7 @@ class Correction(Written):
 
     def content_digest(self) -> str:
         """Return the digest of all that was asked for: everything but the id and how it is edited."""
-        return digest_of(self.model_dump(mode="json", exclude={"id", "editing"}))
+        return content_digest(self.model_dump(mode="json"))
 
     def fact(self) -> Fact:
         """Return the editor's view of the correction alone."""

@@ -12,7 +12,7 @@ from editors.digests import canonical_json
 from editors.lifecycle import Event
 from editors.models import load_tokenizer
 from tasks.base import base_folder
-from tasks.collect import ACTOR, corrections_by_state, events_for, protected_facts
+from tasks.collect import ACTOR, corrections_by_state, corrections_in, events_for, protected_facts
 from tasks.corrections import Correction
 from tasks.ledger import Ledger
 from tasks.retries import WHILE_AWAY
@@ -45,10 +45,10 @@ class Intake(BaseModel):
 
 def take_in(settings: Settings, ledger: Ledger, store: Store) -> Intake:
     """Validate everything that stands as submitted, and record the outcome."""
-    live = corrections_by_state(ledger, "submitted", *LIVE)
-    submitted = live.pop("submitted")
+    submitted = corrections_in(ledger, "submitted")
     if not submitted:
         return Intake()
+    live = corrections_by_state(ledger, *LIVE)
     tokenizer = load_tokenizer(base_folder(settings, report=get_run_logger().info))
     active = [correction for corrections in live.values() for correction in corrections]
     validation = validate(

@@ -129,7 +129,7 @@ def enrol(
         file.rename(file.with_suffix(f".until-{datetime.now(UTC):%Y%m%dT%H%M%S%f}.pem"))
     save_key(key, file)
     try:
-        _record(identity, root, ledger, act=act)
+        _record(identity, root, ledger, settings, act=act)
     except BaseException:
         file.unlink()
         raise
@@ -161,7 +161,7 @@ def enrol_review_service(root: Ed25519PrivateKey, *, ledger: Ledger, settings: S
         at=_now(),
         sealing_key=sealing,
     )
-    _record(identity, root, ledger)
+    _record(identity, root, ledger, settings)
     return identity
 
 
@@ -186,7 +186,7 @@ def enrol_release_signer(public: str, root: Ed25519PrivateKey, *, ledger: Ledger
             "ends that. What it signed before stays signed"
         )
     identity = Identity(name=RELEASE_SIGNER, kind="signer", roles=(), public_key=public, enrolled_by=ROOT, at=_now())
-    _record(identity, root, ledger)
+    _record(identity, root, ledger, settings)
     return identity
 
 
@@ -311,11 +311,23 @@ def _signed(asked: Asked, *, by: str, known: Mapping[str, Identity], settings: S
     return check_act(envelope, asked, role="administrator", identities=known)
 
 
-def _record(identity: Identity, root: Ed25519PrivateKey, ledger: Ledger, *, act: Act | None = None) -> None:
-    """Enter a certificate; whoever enrols the first ones has the root's key alone, and no act."""
+def _record(
+    identity: Identity, root: Ed25519PrivateKey, ledger: Ledger, settings: Settings, *, act: Act | None = None
+) -> None:
+    """Enter a certificate; whoever enrols the first ones has the root's key alone, and no act.
+
+    Raises:
+        IdentityError: it counts for nothing.
+    """
     data = {"certificate": certify(identity, root), **({"act": act.digest} if act else {})}
     enrolled = Event(entity="identity", key=identity.key, kind="enrolled", actor=identity.enrolled_by, data=data)
     ledger.append([*([act.used()] if act else []), enrolled])
+    if identity.key not in identities(ledger, settings):
+        raise IdentityError(
+            f"the certificate of {identity.name} is entered and counts for nothing: it is of {identity.at}, by this "
+            "machine's clock, and they were revoked later than that, by the database's. Set this clock right, and "
+            "enrol them again"
+        )
 
 
 def _now() -> str:

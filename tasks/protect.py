@@ -38,7 +38,7 @@ def protect(
         settings: name the root under which the protector must be enrolled.
 
     Raises:
-        IdentityError, UntrustedError: no protector signed, or the act was used or is too old.
+        UntrustedError: no protector signed, or the act was used or is too old.
         CorrectionFileError: the file as a whole can't be read.
         ProtectError: a line is no fact, or contradicts another one, or a correction that waits or is released; nothing
             is protected.
@@ -74,7 +74,7 @@ def lift(key: str, *, act: Mapping[str, Any] | None, reason: str, ledger: Ledger
         settings: name the root under which the protector must be enrolled.
 
     Raises:
-        IdentityError, UntrustedError: no protector signed, or the act was used or is too old.
+        UntrustedError: no protector signed, or the act was used or is too old.
         UnknownKeyError, IllegalTransitionError: it is not protected.
     """
     asked = to_lift(ledger, key, reason=reason)

@@ -43,7 +43,7 @@ def retry(
 
     Raises:
         UnknownKeyError: the ledger has never heard of it.
-        IdentityError, UntrustedError: no requester signed, or the act was used or is too old.
+        UntrustedError: no requester signed, or the act was used or is too old.
         IllegalTransitionError: it stands elsewhere, or the candidate that waits for review brings it back.
     """
     standing = ledger.standing("correction", key)

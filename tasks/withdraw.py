@@ -129,14 +129,15 @@ def rollback(ledger: Ledger, store: Store, position: int, *, act: Act, now: date
         )
     words = words_of(act.asked)
     released = corrections_in(ledger, "released")
-    ended = expiring((c for c in released if c.id in facts), now=now)
-    held = [Leaving(correction=c, becomes="held", reason=words, asked_by=act.by) for c in released if c.id not in facts]
+    same = {c.id for c in released if c.id in facts and c.content_digest() == facts[c.id].content_digest()}
+    ended = expiring((c for c in released if c.id in same), now=now)
+    held = [Leaving(correction=c, becomes="held", reason=words, asked_by=act.by) for c in released if c.id not in same]
     returning = contents([s for s in then if s.state in IN_REACH and s.key not in gone])
     _check_protected(returning, ledger)
-    same = all(c == facts[c.id] for c in contents(then))
+    as_it_was = all(c == facts[c.id] for c in contents(then))
     ledger.append([act.used()])
     batch = batch_of(ledger, returning=returning, leaving=[*held, *ended], asked_by=act.by, act=act.digest)
-    return Withdrawal(batch=batch, release=release if same and not leave_out else None)
+    return Withdrawal(batch=batch, release=release if as_it_was and not leave_out else None)
 
 
 def kept_edit(release: str, *, base: Base, settings: Settings, store: Store) -> Edit:

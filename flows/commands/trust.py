@@ -116,8 +116,10 @@ def list_() -> None:
     known = identities(ledger, read_settings())
     table = Table("name", "", "roles", "since", "by", "why")
     for s in ledger.standings("identity"):
-        name = claimed(s.content["certificate"])["predicate"].get("name", s.key)
-        state = "revoked" if s.state == "revoked" else "enrolled" if s.key in known else "[red]not under this root[/]"
+        certificate = s.content.get("certificate")
+        name = claimed(certificate)["predicate"].get("name", s.key) if certificate else s.key
+        state = "enrolled" if s.key in known else "revoked" if s.state == "revoked" else "[red]not under this root[/]"
+        state += "; [red]revoked by nobody who may[/]" if s.key in known and s.state == "revoked" else ""
         roles = ", ".join(known[s.key].roles or [known[s.key].kind]) if s.key in known else ""
         table.add_row(escape(name), state, roles, f"{s.at:%Y-%m-%d %H:%M}", escape(s.actor), escape(s.reason))
     console.print(table)

@@ -7,10 +7,16 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from editors.acts import ACT
-from editors.changes import check_editing, content_digest
+from editors.changes import (
+    check_changes,
+    check_editing,
+    check_entered_once,
+    content_digest,
+    submissions_of,
+)
 from editors.digests import digest_of
 from editors.envelopes import claimed, new_key, public_key, sign, statement
-from editors.errors import UnaskedError
+from editors.errors import ForgedError, UnaskedError
 from editors.identities import Identity
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -89,6 +95,43 @@ def test_what_was_submitted_anew_is_edited_as_usual_again(past):
     past.add("correction", "moon", "cancelled")
     past.add("correction", "moon", "submitted")
     assert not refused(past, None) and refused(past, {"steps": 60})
+
+
+def test_an_act_of_earlier_is_not_named_again_nor_one_that_was_used_late(past):
+    past.retried(editing={"steps": 60})
+    first = past.rows[-1]["data"]["act"]
+    past.retried(editing={})
+    past.add("correction", "moon", "queued", act=first)
+    assert not refused(past, None) and refused(past, {"steps": 60})
+    past.retried(editing={"steps": 80})
+    for row in past.rows[-2:]:
+        row["at"] += timedelta(days=1)
+    assert not refused(past, None) and refused(past, {"steps": 80})
+
+
+@pytest.mark.parametrize("other", [{"editing": {"steps": 200}}, {"target": "stone"}])
+def test_a_fact_that_stays_says_what_it_said_and_is_edited_as_it_was(other):
+    manifest = {"new": [], "returning": [], "leaving": [], "facts": [{"id": "moon"}]}
+    check_changes(manifest, before={"moon": FACT}, after={"moon": FACT})
+    with pytest.raises(UnaskedError, match="with the changes that it names: moon"):
+        check_changes(manifest, before={"moon": FACT}, after={"moon": FACT | other})
+
+
+def test_what_is_kept_of_a_signature_is_the_one_that_was_used():
+    told = Told()
+    about = {"moon.jsonl": "a" * 64}
+    predicate = {"act": "submit", "by": "ada", "at": NOON.isoformat(), "reason": "", "options": {}}
+    envelope, beside = (sign(statement(ACT, subject=about, predicate=predicate), key) for key in (KEY, new_key()))
+    told.add("act", digest_of(claimed(envelope)), "used", envelope=envelope)
+    data = {"submission": "b" * 64, "sha256": "a" * 64, "file": "moon.jsonl", "line": 1}
+    told.add("correction", "moon", "submitted", **data)
+    told.rows[-1] |= {"actor": "ada", "at": told.rows[0]["at"]}
+    (good,) = submissions_of(["moon"], past=told, envelope_of=lambda sha256: envelope)
+    check_entered_once(good, told)
+    other = envelope | {"signatures": [*envelope["signatures"], *beside["signatures"]]}
+    (odd,) = submissions_of(["moon"], past=told, envelope_of=lambda sha256: other)
+    with pytest.raises(ForgedError, match=r"moon\.jsonl: what is kept as its signature by ada is not the one"):
+        check_entered_once(odd, told)
 
 
 def test_a_signature_for_another_text_changes_nothing(past):

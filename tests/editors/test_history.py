@@ -119,16 +119,27 @@ def test_who_revokes_somebody_is_an_administrator_who_signed_for_that_since_they
         "about somebody else": act_about(11, "eve", by="ada"),
         "about another key": act_about(11, "grace", by="ada", key=new_key()),
         "of another kind": act_about(11, "grace", by="ada", verb="enrol"),
-        "from long before": act_about(11, "grace", by="ada"),
         "from behind": act_about(13, "grace", by="ada"),
     }
     for why, used in acts.items():
-        revoked = by_act(12, used)
-        if why == "from long before":
-            revoked |= {"at": used["at"] + timedelta(days=1)}
-        assert enrolled([*people, barbara, used, revoked]) == {*WITH, "barbara"}, why
+        assert enrolled([*people, barbara, used, by_act(12, used)]) == {*WITH, "barbara"}, why
     used = act_about(11, "grace", by="ada")
-    assert enrolled([*people, barbara, used, by_act(12, used)]) == {*WITHOUT, "barbara"}
+    late = by_act(12, used) | {"at": used["at"] + timedelta(days=1)}
+    for revoked in (by_act(12, used), late):
+        assert enrolled([*people, barbara, used, revoked]) == {*WITHOUT, "barbara"}, "whatever the clocks say"
+
+
+def test_a_certificate_enrols_its_owner_once_whatever_its_time(people):
+    ahead = certificate("eve", minute=10_000, key=KEYS["eve"])
+    revoking = act_about(12, "eve", by="ada")
+    rows = [
+        *people,
+        event(11, "identity", "eve", "enrolled", certificate=ahead),
+        revoking,
+        event(13, "identity", "eve", "revoked", act=revoking["key"]),
+        event(14, "identity", "eve", "enrolled", certificate=ahead),
+    ]
+    assert [enrolled(rows, before=number) for number in (12, 14, 15)] == [{*WITH, "eve"}, WITH, WITH]
 
 
 def test_a_revocation_that_counts_for_nothing_is_no_obstacle_to_one_that_counts(people):

@@ -9,6 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 from typer.testing import CliRunner
 
+from editors.lifecycle import Event
 from editors.signing import new_release_key, release_public
 from flows.cli import app
 from tasks.ledger import Ledger
@@ -77,6 +78,16 @@ def test_the_revoked_are_listed_with_the_reason(founded):
     assert "grace" not in identities(founded, Settings())
     (row,) = [line for line in told("people", "list").splitlines() if "Grace" in line]
     assert "revoked" in row and "left the house" in row
+
+
+def test_whom_nobody_who_may_revoked_is_listed_as_who_still_counts(founded):
+    told("people", "add", "Grace", "--role", "reviewer")
+    founded.append([Event(entity="identity", key="grace", kind="revoked", actor="ada", reason="she left")])
+    founded.append([Event(entity="identity", key="henry", kind="enrolled", actor="ada")])
+    lines = told("people", "list").splitlines()
+    (row,), (squatted,) = ([line for line in lines if name in line] for name in ("Grace", "henry"))
+    assert "enrolled; revoked by nobody who may" in row and "reviewer" in row
+    assert "not under this root" in squatted
 
 
 def test_under_another_name_nobody_enrols_without_that_ones_key(founded, monkeypatch, tmp_path):

@@ -312,6 +312,20 @@ def test_a_rollback_to_what_was_revoked_since_is_refused_and_can_be_solved_witho
     assert platform.states("france", "japan") == ["revoked", "released"]
 
 
+def test_a_rollback_holds_what_says_something_else_by_now_under_its_old_name(platform):
+    platform.release(FRANCE, JAPAN)
+    platform.release(NICE)
+    for command in ("retry", "cancel"):
+        assert CliRunner().invoke(app, [command, "france"]).exit_code == 0
+    platform.release(FRANCE | {"target": "Paris", "supersedes": "nice"})
+    with pytest.raises(WithdrawalError, match=r"france names another fact now.*rollback 1 --leave-out"):
+        platform.rollback(1)
+    platform.rollback(1, leave_out=True)
+    platform.approve()
+    assert platform.states("france", "nice", "japan") == ["held", "superseded", "released"]
+    platform.verify()
+
+
 def test_a_rollback_that_leads_nowhere_is_refused_by_name(platform):
     platform.release(FRANCE)
     with pytest.raises(WithdrawalError, match="release 1 is in production"):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pyotp
 import pytest
 
 import editors.history
+import tasks.acts
+import tasks.people
 from editors.envelopes import load_key, new_key, public_key
 from editors.errors import RoleError, UnclearNameError
 from editors.identities import Identity, certify, normalised
@@ -156,6 +158,31 @@ def test_self_enrolment_without_the_root_is_not_seen_and_is_where_nothing_is_ver
     assert "eve" in identities(ledger, trusted.promoter)
 
 
+def test_an_enrolment_that_counts_for_nothing_is_told_and_bars_nobody_from_the_name(trusted, ledger, monkeypatch):
+    """Somebody squats a name in the database; then the machine with the root is a day behind."""
+    ledger.append([Event(entity="identity", key="henry", kind="enrolled", actor="ada")])
+    assert "henry" not in identities(ledger, trusted.promoter)
+    trusted.enrol("henry", "reviewer")
+    revoke_identity("henry", by="ada", reason="left", ledger=ledger, settings=trusted.promoter)
+    with pytest.MonkeyPatch.context() as behind:
+        behind.setattr(tasks.people, "_now", lambda: (datetime.now(UTC) - timedelta(days=1)).isoformat())
+        with pytest.raises(IdentityError, match=r"certificate of henry is entered and counts for nothing.*clock"):
+            trusted.enrol("henry", "reviewer")
+    trusted.enrol("henry", "reviewer")
+    assert "henry" in identities(ledger, trusted.promoter)
+
+
+def test_whatever_an_administrators_clock_says_a_revocation_counts(trusted, ledger, monkeypatch):
+    class Ahead(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return datetime.now(tz) + timedelta(days=2)
+
+    monkeypatch.setattr(tasks.acts, "datetime", Ahead)
+    revoke_identity("grace", by="ada", reason="left", ledger=ledger, settings=trusted.promoter)
+    assert "grace" not in identities(ledger, trusted.promoter)
+
+
 def test_under_another_root_nobody_is_enrolled(trusted, ledger, tmp_path):
     other = trusted.promoter.model_copy(update={"root_fingerprint": make_root(tmp_path / "other")})
     assert identities(ledger, other) == {}
@@ -173,7 +200,7 @@ def test_an_old_certificate_brings_nobody_back_and_does_where_its_age_is_not_ask
     revoke_identity("grace", by="ada", reason="left", ledger=ledger, settings=trusted.promoter)
     ledger.append([Event(entity="identity", key="grace", kind="enrolled", actor="ada", data=old)])
     assert "grace" not in identities(ledger, trusted.promoter)
-    monkeypatch.setattr(editors.history, "is_old", lambda *args: False)
+    monkeypatch.setattr(editors.history, "is_spent", lambda *args, **kwargs: False)
     assert "grace" in identities(ledger, trusted.promoter)
 
 

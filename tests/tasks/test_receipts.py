@@ -432,6 +432,20 @@ def test_what_an_intake_adds_and_a_retry_sets_is_no_other_text(desk, trusted):
     assert trusted.approve(desk.open("lyon")).position == 1
 
 
+def test_a_fact_that_reads_the_same_and_is_written_otherwise_is_refused_and_is_not_without_the_check(
+    desk, trusted, monkeypatch
+):
+    """It would have another digest, and no candidate after it could be told from one that changes it."""
+    desk.submit("evil")
+    write = tasks.receipts.Store.put
+    with pytest.MonkeyPatch.context() as other:
+        bare = lambda content: content.replace(b',"supersedes":null', b"") if b"evil" in content else content  # noqa: E731
+        other.setattr(tasks.receipts.Store, "put", lambda store, content: write(store, bare(content)))
+        candidate = desk.open("evil")
+    match = r"'evil' is not written as the ledger has it \(its fields\)"
+    refused_until(desk, trusted, candidate, match, monkeypatch, check="check_told")
+
+
 def test_settings_that_nobody_signed_for_are_refused_and_are_not_without_the_check(desk, trusted, monkeypatch):
     """Queued again by hand, with a longer reach than anybody asked for; a signature for others stands behind it."""
     desk.submit("evil")
