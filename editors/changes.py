@@ -17,7 +17,7 @@ from typing import Any
 from editors.acts import Act, Asked, check_act, read_act
 from editors.digests import digest_of
 from editors.errors import ForgedError, SpentActError, UnaskedError, UntrustedError
-from editors.events import Row
+from editors.events import Row, until
 from editors.history import Past
 from editors.lifecycle import in_utc
 from editors.receipts import SKEW
@@ -110,9 +110,8 @@ def told_of(key: str, *, past: Past, before: int | None = None) -> Mapping[str, 
         ForgedError: it never did.
     """
     told: Mapping[str, Any] | None = None
-    for event in past.of("correction", key):
-        if before is None or event["seq"] < before:
-            told = event["data"].get("correction", told)
+    for event in until(past.of("correction", key), before):
+        told = event["data"].get("correction", told)
     if told is None:
         raise ForgedError(f"nobody signed for the correction {key!r}; cancel it, and submit it again")
     return told
@@ -120,8 +119,8 @@ def told_of(key: str, *, past: Past, before: int | None = None) -> Mapping[str, 
 
 def submitting(key: str, *, past: Past, before: int | None = None) -> Row | None:
     """The event that last submitted a correction, of all or before a number."""
-    known = [each for each in past.of("correction", key) if before is None or each["seq"] < before]
-    return next((each for each in reversed(known) if each["kind"] == "submitted"), None)
+    known = [each for each in until(past.of("correction", key), before) if each["kind"] == "submitted"]
+    return known[-1] if known else None
 
 
 def submissions_of(
@@ -194,9 +193,7 @@ def check_editing(key: str, fact: Mapping[str, Any], *, past: Past, before: int 
     editing: Mapping[str, Any] = fact.get("editing") or {}
     given = {name: value for name, value in editing.items() if value is not None}
     signed: Mapping[str, Any] = {}
-    for event in past.of("correction", key):
-        if before is not None and event["seq"] >= before:
-            break
+    for event in until(past.of("correction", key), before):
         anew: Mapping[str, Any] = {}
         settings = anew if event["kind"] == "submitted" else _settings_signed(event, content_digest(fact), past)
         signed = signed if settings is None else settings

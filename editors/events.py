@@ -7,7 +7,7 @@ digest is over: whoever has the lines alone can follow the chain.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -92,6 +92,11 @@ def flaw_of_link(row: Row, head: Head) -> str:
     if row["at"] < head.at:
         return f"{what} is of {row['at']}, before event {head.sequence}, which is of {head.at}"
     return ""
+
+
+def until(rows: Iterable[Row], before: int | None) -> Iterator[Row]:
+    """The rows that come before the event of a number; all of them where there is none."""
+    return (row for row in rows if before is None or row["seq"] < before)
 
 
 def line_of(row: Row) -> bytes:

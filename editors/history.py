@@ -17,7 +17,7 @@ from editors.acts import read_act
 from editors.digests import digest_of
 from editors.envelopes import claimed, digest_of_envelope, fingerprint
 from editors.errors import ForgedError, UntrustedError
-from editors.events import EMPTY, Head, Row, head_of
+from editors.events import EMPTY, Head, Row, head_of, until
 from editors.identities import Identity, identity_of, normalised
 from editors.lifecycle import Entity
 
@@ -68,7 +68,7 @@ class History:
 
     def identities(self, before: int | None = None) -> dict[str, Identity]:
         """The same without the certificates."""
-        return {key: identity for key, (identity, _) in self.certified(before).items()}
+        return identities_in(self.certified(before))
 
     def without_effect(self) -> list[int]:
         """The numbers of events that enrol or revoke somebody, and change nothing."""
@@ -82,7 +82,7 @@ class History:
 
     def certificates(self) -> dict[str, Mapping[str, Any]]:
         """All certificates of the root with which somebody was ever enrolled, by digest."""
-        return {digest_of(certificate): certificate for _, _, certificate in self._certificates}
+        return {digest: certificate for _, digest, certificate in self._certificates}
 
     def acts(self) -> dict[str, Mapping[str, Any]]:
         """All acts that were used, by the digest of their envelopes."""
@@ -96,20 +96,17 @@ class History:
 
     @cached_property
     def _certificates(self) -> list[tuple[int, str, Mapping[str, Any]]]:
-        """What the root certified: the number of the event that enrols by it, the digest of what it signed, and all."""
-        found = [(each["seq"], each["data"]["certificate"]) for each in self.of("identity") if self._certifies(each)]
+        """The root's certificates, each with the number of the event that enrols by it and with its digest."""
+        enrolling = [event for event in self.of("identity") if certified_in(event, self.root)]
+        found = [(event["seq"], event["data"]["certificate"]) for event in enrolling]
         return [(seq, digest_of_envelope(certificate), certificate) for seq, certificate in found]
-
-    def _certifies(self, event: Row) -> bool:
-        return certified_in(event, self.root) is not None
 
 
 def last_opening(history: Iterable[Row], *, before: int | None = None) -> Row | None:
     """The event that last opened a candidate, of all or before a number, by its history; None where none did."""
     found = None
-    for event in history:
-        if event["kind"] == "opened" and _is_before(event, before):
-            found = event
+    for event in until(history, before):
+        found = event if event["kind"] == "opened" else found
     return found
 
 
@@ -125,9 +122,7 @@ def receipts_since(opening: Row, given: Iterable[Row], *, before: int | None = N
     """
     found: list[Mapping[str, Any]] = []
     earlier: set[str] = set()
-    for event in given:
-        if not _is_before(event, before):
-            continue
+    for event in until(given, before):
         try:
             envelope = event["data"]["envelope"]
             statement = digest_of(claimed(envelope))
@@ -154,7 +149,7 @@ def who_took_part(
     keys = [*manifest["new"], *manifest["returning"], *(each["id"] for each in leaving)]
     names = [manifest.get("asked_by", ""), *(each["asked_by"] for each in leaving)]
     for key in keys:
-        names += _behind(event for event in history_of(key) if _is_before(event, before))
+        names += _behind(until(history_of(key), before))
     return frozenset(normalised(name) for name in names if name)
 
 
@@ -207,7 +202,7 @@ def is_asked_for(event: Row, enrolled: Certified, uses_of: Callable[[str], Itera
 
     Its age is not asked, so that no clock that is wrong keeps anybody in.
     """
-    identities = {key: identity for key, (identity, _) in enrolled.items()}
+    identities = identities_in(enrolled)
     about = {event["key"]: fingerprint(identities[event["key"]].public_key)}
     for use in uses_of(str(event["data"].get("act"))):
         try:
@@ -218,6 +213,11 @@ def is_asked_for(event: Row, enrolled: Certified, uses_of: Callable[[str], Itera
         if asked and since < use["seq"] < event["seq"]:
             return True
     return False
+
+
+def identities_in(certified: Certified) -> dict[str, Identity]:
+    """The certified without their certificates."""
+    return {key: identity for key, (identity, _) in certified.items()}
 
 
 def certified_in(event: Row, root: str) -> Identity | None:
@@ -242,7 +242,3 @@ def _behind(history: Iterable[Row]) -> list[str]:
     """Who submitted a correction or changed how it is edited, and on whose behalf."""
     told = [event for event in history if "correction" in event["data"]]
     return [name for event in told for name in (event["actor"], event["data"]["correction"].get("requester") or "")]
-
-
-def _is_before(event: Row, number: int | None) -> bool:
-    return number is None or event["seq"] < number

@@ -7,7 +7,7 @@ they may write into the database. A certificate from before a revocation brings 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from editors.acts import Act, Asked, check_act
 from editors.envelopes import fingerprint, key_of, new_key, public_key, save_key
 from editors.events import Row
-from editors.history import REVOKE_PERSON, Certified, certified_by
+from editors.history import REVOKE_PERSON, Certified, certified_by, identities_in
 from editors.identities import Identity, Role, certify, check_name, normalised
 from editors.lifecycle import Entity, Event
 from editors.receipts import REVIEW_SERVICE
@@ -63,14 +63,17 @@ class Enrolled:
 
 @dataclass(frozen=True, slots=True)
 class PastOf:
-    """What a ledger has recorded, under the root that the settings name."""
+    """What a ledger has recorded, under the root that the settings name; each thing is looked up once."""
 
     ledger: Ledger
     settings: Settings
+    _seen: dict[tuple[Entity, str], Sequence[Row]] = field(default_factory=dict, init=False, repr=False)
 
     def of(self, entity: Entity, key: str) -> Sequence[Row]:
         """The events of one thing, oldest first."""
-        return self.ledger.history(entity, key)
+        if (entity, key) not in self._seen:
+            self._seen[entity, key] = self.ledger.history(entity, key)
+        return self._seen[entity, key]
 
     def identities(self, before: int | None = None) -> Mapping[str, Identity]:
         """Those who are enrolled by their normalised names, now or before the event of a number."""
@@ -226,7 +229,7 @@ def identities(ledger: Ledger, settings: Settings, *, before: int | None = None)
         settings: name the root by its fingerprint.
         before: as it was before the event of this number.
     """
-    return {key: identity for key, (identity, _) in certified(ledger, settings, before=before).items()}
+    return identities_in(certified(ledger, settings, before=before))
 
 
 def certified(ledger: Ledger, settings: Settings, *, before: int | None = None) -> Certified:
