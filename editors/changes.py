@@ -19,7 +19,7 @@ from editors.digests import digest_of
 from editors.errors import ForgedError, SpentActError, UnaskedError, UntrustedError
 from editors.events import Row, until
 from editors.history import Past
-from editors.lifecycle import in_utc
+from editors.lifecycle import ACTOR, in_utc
 from editors.receipts import SKEW
 
 Facts = Mapping[str, Mapping[str, Any]]
@@ -31,8 +31,6 @@ RETRY = "retry"
 """What somebody signs who queues a correction again."""
 SIGNED = {"submission": str, "sha256": str, "file": str, "line": int}
 """What the ledger keeps of a line whose file was signed."""
-ITSELF = "corrigenda"
-"""In whose name facts leave for which nobody has to ask."""
 DECIDED = ("parent", "new", "returning", "leaving")
 """What of a manifest the ledger keeps, since a decision carries it out."""
 BY_THEMSELVES = ("expired", "superseded")
@@ -279,7 +277,7 @@ def _settings_signed(event: Row, fact: str, past: Past) -> Mapping[str, Any] | N
 def _check_by_itself(leaving: Mapping[str, Any], fact: Mapping[str, Any], new: Facts, *, now: datetime) -> None:
     """Refuse to let a fact leave that still holds, and that nothing new takes the place of."""
     key, until = leaving["id"], fact["expires"]
-    _refuse_if([] if leaving["asked_by"] == ITSELF else [key], "to leave by itself, and in somebody's name")
+    _refuse_if([] if leaving["asked_by"] == ACTOR else [key], "to leave by itself, and in somebody's name")
     if leaving["becomes"] == "expired":
         due = until is not None and datetime.fromisoformat(until) <= now
         _refuse_if([] if due else [key], f"to expire, and holds until {until or 'it is withdrawn'}")

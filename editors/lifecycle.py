@@ -11,6 +11,8 @@ Entity = Literal[
     "correction", "candidate", "refresh", "protected", "identity", "act", "receipt", "answer", "code", "notice"
 ]
 
+ACTOR = "corrigenda"
+"""In whose name the platform records what nobody has to ask for."""
 DECISIONS = frozenset({None, "approve", "strike", "reject"})
 """A reviewer's newest decision is the one that counts."""
 

@@ -19,8 +19,8 @@ from pydantic import BaseModel, ConfigDict
 from editors.changes import DECIDED
 from editors.digests import canonical_json, digest_of, digest_of_files, sha256_file
 from editors.evidence import manifest_key
-from editors.lifecycle import Event
-from tasks.collect import ACTOR, Batch, events_for, remaining
+from editors.lifecycle import ACTOR, Event
+from tasks.collect import Batch, events_for, remaining
 from tasks.describe import counted
 from tasks.gate import Verdict, check_verdict
 from tasks.ledger import Ledger

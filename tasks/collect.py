@@ -14,15 +14,13 @@ from typing import Any, Literal
 from prefect import task
 from pydantic import BaseModel, ConfigDict
 
-from editors.lifecycle import Event
+from editors.lifecycle import ACTOR, Event
 from tasks.conflicts import find_conflicts
 from tasks.corrections import Correction
 from tasks.ledger import Ledger
 from tasks.retries import WHILE_AWAY
 from tasks.settings import Settings
 from tasks.tables import Standing
-
-ACTOR = "corrigenda"
 
 
 class Leaving(BaseModel):

@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 from prefect import task
 
 from consuming.errors import AlteredError
-from editors.lifecycle import Event, in_utc
+from editors.lifecycle import ACTOR, Event, in_utc
 from tasks.candidate import the_open_candidate
 from tasks.closed import mark_closed
-from tasks.collect import ACTOR, events_for
+from tasks.collect import events_for
 from tasks.decisions import course_of
 from tasks.errors import IllegalTransitionError, StoreError
 from tasks.findings import Finding, repaired

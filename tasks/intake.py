@@ -9,10 +9,10 @@ from prefect import get_run_logger, task
 from pydantic import BaseModel, ConfigDict
 
 from editors.digests import canonical_json
-from editors.lifecycle import Event
+from editors.lifecycle import ACTOR, Event
 from editors.models import load_tokenizer
 from tasks.base import base_folder
-from tasks.collect import ACTOR, corrections_by_state, corrections_in, events_for, protected_facts
+from tasks.collect import corrections_by_state, corrections_in, events_for, protected_facts
 from tasks.corrections import Correction
 from tasks.ledger import Ledger
 from tasks.retries import WHILE_AWAY

@@ -12,8 +12,8 @@ from contextlib import suppress
 
 from prefect import task
 
-from editors.lifecycle import Event
-from tasks.collect import ACTOR, events_for
+from editors.lifecycle import ACTOR, Event
+from tasks.collect import events_for
 from tasks.errors import IllegalTransitionError, RegistryError, StaleParentError
 from tasks.ledger import Ledger
 from tasks.news import tell_news

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict
 
 from editors.acts import Act
 from editors.changes import words_of
+from editors.lifecycle import ACTOR
 from tasks.asking import to_revoke, to_roll_back
 from tasks.base import Base
 from tasks.collect import Batch, Leaving, batch_of, contents, corrections_in, events_for, expiring, protected_facts
@@ -94,9 +95,7 @@ def revocation(ledger: Ledger, act: Act, *, now: datetime) -> Withdrawal:
 def expiry(ledger: Ledger, *, now: datetime) -> Withdrawal:
     """Choose the facts that remain when those leave that no longer hold."""
     held = [each.correction for each in expiring(corrections_in(ledger, "held"), now=now)]
-    ledger.append(
-        events_for([c.id for c in held], "expired", actor="corrigenda", reason="its time ended while it was held")
-    )
+    ledger.append(events_for([c.id for c in held], "expired", actor=ACTOR, reason="its time ended while it was held"))
     leaving = expiring(corrections_in(ledger, "released"), now=now)
     return Withdrawal(batch=batch_of(ledger, leaving=leaving), done=tuple(c.id for c in held))
 
