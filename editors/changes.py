@@ -208,7 +208,7 @@ def check_withdrawal(
     before: Facts,
     after: Facts,
     past: Past,
-    facts_of: Callable[[str], Facts],
+    facts_of: Callable[[str], Facts | None],
     now: datetime,
 ) -> None:
     """Refuse a candidate that takes out or brings back what nobody asked for.
@@ -218,7 +218,7 @@ def check_withdrawal(
         before: the facts of its parent.
         after: its own.
         past: the events.
-        facts_of: the facts of a release, by its digest; of the base, none.
+        facts_of: the facts of a release, by its digest, or None where it is none.
         now: when it is to be released, or was.
 
     Raises:
@@ -241,7 +241,10 @@ def check_withdrawal(
         _check_revoked(manifest["returning"], asked, act, before=before, after=after)
     elif act.asked.verb == "rollback":
         (release,) = act.asked.about.values()
-        _check_rolled_back(asked, act, before=before, after=after, then=facts_of(release))
+        then: Facts | None = {} if release == manifest["base"] else facts_of(release)
+        if then is None:
+            raise UnaskedError(f"what {act.by} signed leads back to {release[:12]}, which is no release; {ASK}")
+        _check_rolled_back(asked, act, before=before, after=after, then=then)
     else:
         raise UnaskedError(f"{act.by} signed a {act.asked.verb!r}, which withdraws nothing; {ASK}")
 

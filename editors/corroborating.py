@@ -78,13 +78,13 @@ def check_asked(chain: Sequence[Link], history: History, evidence: Path) -> str:
         return acts[sha256]
 
     @lru_cache(maxsize=4)
-    def facts_of(candidate: str) -> Facts:
-        return _facts_in(links[candidate], evidence) if candidate in links else {}
+    def facts_of(candidate: str) -> Facts | None:
+        return _facts_in(links[candidate], evidence) if candidate in links else None
 
     for link in chain:
         approval, manifest = _approval_of(link, history), link.manifest
         with naming(link.folder / CANDIDATE):
-            facts = {"before": facts_of(manifest["parent"]), "after": facts_of(link.candidate)}
+            facts = {"before": facts_of(manifest["parent"]) or {}, "after": facts_of(link.candidate) or {}}
             check_changes(manifest, **facts)
             check_withdrawal(manifest, **facts, past=history, facts_of=facts_of, now=approval["at"])
             brought = [*manifest["new"], *manifest["returning"]]

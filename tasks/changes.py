@@ -131,6 +131,6 @@ def _facts_before(manifest: Mapping[str, Any], store: Store) -> Facts:
     return {} if manifest["parent"] == manifest["base"] else _facts_in(store.manifest(manifest["parent"]), store)
 
 
-def _released(digest: str, ledger: Ledger, store: Store) -> Facts:
-    """The facts of a release, by its digest; the base has none."""
-    return _facts_in(store.manifest(digest), store) if ledger.release_of(digest) else {}
+def _released(digest: str, ledger: Ledger, store: Store) -> Facts | None:
+    """The facts of a release, by its digest; None where it is none."""
+    return _facts_in(store.manifest(digest), store) if ledger.release_of(digest) else None

@@ -13,7 +13,7 @@ import tasks.acts
 import tasks.changes
 import tasks.promote
 import tasks.receipts
-from editors.acts import Act
+from editors.acts import Act, Asked
 from editors.changes import DECIDED
 from editors.digests import canonical_json, digest_of
 from editors.envelopes import digest_of_envelope, new_key
@@ -590,6 +590,13 @@ UNASKED = {
     "back to another release": (
         lambda desk: {"leaving": (leaves("nice", "held", reason=BACK.format(1)),), **desk.rolls_back(1)},
         "lyon: not changed as ada signed",
+    ),
+    "back to no release": (
+        lambda desk: {
+            "leaving": tuple(leaves(each, "held", reason=BACK.format("none")) for each in ("nice", "rome")),
+            **desk.asks(Asked(verb="rollback", about={"none": "f" * 64}, reason="wrong", options=ROLL_BACK)),
+        },
+        "what ada signed leads back to ffffffffffff, which is no release",
     ),
     "by somebody who may not": (
         lambda desk: {"leaving": (leaves("nice", by="henry"),), **asked_by_a_protector(desk)},
