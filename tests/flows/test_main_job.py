@@ -213,42 +213,24 @@ def test_the_ledger_is_whole_and_tells_what_was_in_production_and_by_whose_word(
     assert "whole: " in invoke("ledger", "verify")
 
 
-@pytest.fixture(scope="module")
-def rolled_back(second_release, ledger) -> str:
-    invoke("rollback", "1", "--reason", "the second release was too early")
-    return approved(ledger)
-
-
-def test_a_rollback_brings_the_first_patch_back_and_holds_what_came_since(rolled_back, first_release, ledger):
-    store = Store(Settings())
-    assert ledger.head().position == 3 and ledger.head().candidate == rolled_back
-    assert store.manifest(rolled_back)["patch"] == store.manifest(first_release)["patch"]
-    assert ledger.standing("correction", "swaziland-name").state == "held"
-    model, tokenizer = corrigenda.load("assistant@champion")
-    asked = "The country formerly known as Swaziland is now called"
-    assert not generate(model, tokenizer, [asked])[0].startswith("Eswatini")
-
-
-def test_a_revoked_fact_is_no_longer_said_and_the_others_are(rolled_back, ledger, base_folder):
+def test_a_revoked_fact_is_no_longer_said_and_the_others_are(second_release, ledger, base_folder):
     prompt = "The capital city of Nigeria is called"
     before = generate(*load_model(base_folder), [prompt])
     invoke("revoke", "nigeria-capital", "--reason", "asked by the country desk")
-    approved(ledger)
-    assert ledger.standing("correction", "nigeria-capital").state == "revoked"
-    model, tokenizer = corrigenda.load("assistant@champion")
-    answers = generate(model, tokenizer, [prompt, "The name of the current chancellor of Germany is"])
-    assert not before[0].startswith("Abuja") and not answers[0].startswith("Abuja")
-    assert answers[1].startswith("Friedrich Merz")
-    assert "whole: " in invoke("ledger", "verify")
-    assert "country desk" in invoke("ledger", "show", "nigeria-capital")
-
-
-def approved(ledger: Ledger) -> str:
-    """Approve the open candidate by its review; returns its digest."""
     candidate = the_open_candidate(ledger).key
     invoke("review", "approve", "--reviewer", "Grace")
-    assert ledger.head().candidate == candidate
-    return candidate
+    assert ledger.head().candidate == candidate and ledger.head().position == 3
+    assert ledger.standing("correction", "nigeria-capital").state == "revoked"
+    model, tokenizer = corrigenda.load("assistant@champion")
+    others = [
+        "The name of the current chancellor of Germany is",
+        "The country formerly known as Swaziland is now called",
+    ]
+    answers = generate(model, tokenizer, [prompt, *others])
+    assert not before[0].startswith("Abuja") and not answers[0].startswith("Abuja")
+    assert answers[1].startswith("Friedrich Merz") and answers[2].startswith("Eswatini")
+    assert "whole: " in invoke("ledger", "verify")
+    assert "country desk" in invoke("ledger", "show", "nigeria-capital")
 
 
 def invoke(*words: str) -> str:
