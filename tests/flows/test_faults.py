@@ -16,8 +16,9 @@ from typer.testing import CliRunner
 
 import flows.propose
 import flows.refresh
-from editors.errors import UnknownLayoutError
+from editors.errors import EditorError, InvalidConfigError, UnknownLayoutError, UnknownSiteError
 from editors.lifecycle import Event
+from editors.patch import Patch
 from flows.cli import app
 from flows.refresh import refresh
 from flows.submission import submit_file
@@ -28,6 +29,8 @@ from tasks.errors import BusyError, GateError
 from tasks.ledger import Ledger
 from tasks.promote import approve, promote
 from tasks.register import registry
+from tasks.settings import Settings
+from tasks.store import Store
 
 pytestmark = pytest.mark.stack
 
@@ -135,6 +138,7 @@ def test_a_failed_gate_registers_nothing_and_sets_the_facts_aside(queued, tiny_p
     policy = tmp_path / "impossible.toml"
     policy.write_text('name = "impossible"\n[[gate]]\nmetric = "efficacy.generation"\nmin = 2\n')
     monkeypatch.setenv("CORRIGENDA_POLICY", str(policy))
+    monkeypatch.setenv("CORRIGENDA_LAYERS", "[1, 3]")  # culprits are looked for in the edit as it was made
     with pytest.raises(GateError, match=r"efficacy\.generation") as failed:
         refresh()
     assert the_open_candidate(queued) is None
@@ -208,3 +212,32 @@ def test_a_model_without_a_known_layout_ends_the_run_by_name_and_loses_nothing(
         refresh()
     assert states(queued) == ["queued", "queued"]
     assert the_open_candidate(queued) is None
+
+
+@pytest.mark.parametrize(
+    ("layers", "error", "said"),
+    [
+        ("[3, 40]", UnknownSiteError, r"layers\.40"),
+        ("[8, 9]", InvalidConfigError, "layer 9 is the last of the model"),
+        ("[5, 4]", InvalidConfigError, r"layers are \(5, 4\); they must be ascending"),
+    ],
+)
+def test_layers_at_which_nothing_can_be_written_end_the_run_by_name_and_lose_nothing(
+    queued, monkeypatch, layers: str, error: type[EditorError], said: str
+):
+    monkeypatch.setenv("CORRIGENDA_LAYERS", layers)
+    with pytest.raises(error, match=said):
+        refresh()
+    assert states(queued) == ["queued", "queued"]
+    assert the_open_candidate(queued) is None
+
+
+def test_a_candidate_is_made_at_the_layers_that_are_set_and_says_so(queued, monkeypatch):
+    monkeypatch.setenv("CORRIGENDA_LAYERS", "[1, 3]")
+    refresh()
+    store = Store(Settings())
+    manifest = store.manifest(the_open_candidate(queued).key)
+    assert manifest["editor_settings"]["layers"] == [1, 3]
+    file = store.copy_in(Settings().home / "cache" / "patches", manifest["patch"], "safetensors")
+    patch = Patch.load(file.path, expected=manifest["patch"])
+    assert list(patch.deltas) == [f"model.layers.{layer}.mlp.down_proj.weight" for layer in (1, 3)]

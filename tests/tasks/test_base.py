@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from editors.joint import Joint
 from editors.models import load_tokenizer
 from tasks import base
-from tasks.base import PACKAGED, Packaged, base_folder, describe_files, find_base, keep_base
+from tasks.base import PACKAGED, Packaged, base_folder, describe_files, editor_of, find_base, keep_base
 from tasks.errors import BaseModelError
 from tasks.settings import Settings
 from tasks.store import Store
@@ -125,3 +126,10 @@ def test_the_same_weights_with_another_tokenizer_are_refused(name, tiny_platform
     (other / name).write_text("{}")
     with pytest.raises(BaseModelError, match=rf"differs from what is kept of it in {re.escape(name)};"):
         keep_base(find_base(Settings(model=str(other))), store)
+
+
+def test_a_base_is_edited_at_the_layers_that_are_set_or_else_at_its_own(monkeypatch, tmp_path):
+    monkeypatch.setitem(PACKAGED, "tiny", Packaged(parts=PARTS, sha256="0" * 64, layers=(0, 2)))
+    assert editor_of(settings(tmp_path)) == Joint(layers=(0, 2))
+    assert editor_of(Settings(home=tmp_path, model="tiny", layers=(1, 3))) == Joint(layers=(1, 3))
+    assert editor_of(Settings(home=tmp_path, model=str(tmp_path))) == Joint()
