@@ -1,11 +1,11 @@
-"""Why a release can't be used, one tree, and what `editors` finds wrong by these names."""
+"""Why a release can't be used, one tree, and what doesn't prove what it should by one of these names."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from editors.errors import LockFileError, UnprovenError
+from editors.errors import UnprovenError
 
 
 class ReleaseError(Exception):
@@ -49,17 +49,8 @@ class RegistryAwayError(ReleaseError):
 
 @contextmanager
 def proof_errors() -> Iterator[None]:
-    """Call what `editors` finds wrong with a release by this package's own name."""
+    """Call what `governance` finds wrong with a release by this package's own name."""
     try:
         yield
     except UnprovenError as error:
         raise AlteredError(str(error)) from error
-
-
-@contextmanager
-def lock_errors() -> Iterator[None]:
-    """The same of a lock file."""
-    try:
-        yield
-    except LockFileError as error:
-        raise LockError(str(error)) from error

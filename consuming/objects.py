@@ -12,8 +12,9 @@ from typing import Any, BinaryIO
 from consuming.downloads import check_file, is_whole, part_of, size_of
 from consuming.errors import AlteredError, RegistryAwayError, proof_errors
 from consuming.settings import ConsumerSettings
+from editors.contents import naming, object_in
 from editors.errors import UnprovenError
-from editors.evidence import manifest_key, naming, object_in
+from governance.evidence import manifest_key
 
 CONNECT_SECONDS = 5
 ATTEMPTS = 4

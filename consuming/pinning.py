@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from consuming.errors import AlteredError, LockError, lock_errors
+from consuming.errors import AlteredError, LockError
+from consuming.lockfile import Pin, check_name, model_of, read_lock, write_lock
 from consuming.objects import Objects
 from consuming.proving import ROOTLESS, check_proven
 from consuming.settings import ConsumerSettings
 from consuming.telling import Progress, log
 from consuming.versions import Version, resolve
 from editors.digests import DIGEST
-from editors.lockfile import Pin, check_name, model_of, read_lock, write_lock
 
 GONE = {"revoked": "was revoked", "expired": "expired"}
 """How a fact leaves that no longer holds, in words."""
@@ -55,28 +55,27 @@ def lock(names: Sequence[str], *, settings: ConsumerSettings | None = None, repo
         ReleaseError: one of them stands for no release, or for one that is not proven; the lock file is left as it was.
     """
     settings, told = settings or ConsumerSettings(), []
-    with lock_errors():
-        pins = read_lock(settings.lock)
-        for name in names:
-            check_name(name)
-        objects = Objects(settings)
-        for name in names:
-            version = resolve(name, objects, candidate=False, settings=settings)
-            before = pins.get(name)
-            root = settings.root_fingerprint or (before.root if before else "")
-            if root:
-                whose = "the settings name" if settings.root_fingerprint else f"its entry in {settings.lock} names"
-                try:
-                    check_proven(version, objects, root=root, settings=settings, report=report)
-                except AlteredError as error:
-                    raise AlteredError(
-                        f"{name} is not pinned, for it does not lead to the root {root[:12]} that {whose}: {error}. "
-                        "CORRIGENDA_ROOT_FINGERPRINT names another root, if that is the right one"
-                    ) from error
-            pins[name] = version.as_pinned(root=root)
-            moved = f", and no longer to {before.told()}" if before and before != pins[name] else ""
-            told.append(f"{name} is pinned to {pins[name].told()}{moved}{'' if root else f'; it was {ROOTLESS}'}")
-        write_lock(settings.lock, pins)
+    pins = read_lock(settings.lock)
+    for name in names:
+        check_name(name)
+    objects = Objects(settings)
+    for name in names:
+        version = resolve(name, objects, candidate=False, settings=settings)
+        before = pins.get(name)
+        root = settings.root_fingerprint or (before.root if before else "")
+        if root:
+            whose = "the settings name" if settings.root_fingerprint else f"its entry in {settings.lock} names"
+            try:
+                check_proven(version, objects, root=root, settings=settings, report=report)
+            except AlteredError as error:
+                raise AlteredError(
+                    f"{name} is not pinned, for it does not lead to the root {root[:12]} that {whose}: {error}. "
+                    "CORRIGENDA_ROOT_FINGERPRINT names another root, if that is the right one"
+                ) from error
+        pins[name] = version.as_pinned(root=root)
+        moved = f", and no longer to {before.told()}" if before and before != pins[name] else ""
+        told.append(f"{name} is pinned to {pins[name].told()}{moved}{'' if root else f'; it was {ROOTLESS}'}")
+    write_lock(settings.lock, pins)
     for line in told:
         report(line)
     return pins
@@ -90,8 +89,7 @@ def outdated(*, settings: ConsumerSettings | None = None) -> list[Lagging]:
         ReleaseError: what is pinned, or what a name stands for, is no release.
     """
     settings = settings or ConsumerSettings()
-    with lock_errors():
-        pins = read_lock(settings.lock)
+    pins = read_lock(settings.lock)
     if not pins:
         raise LockError(f"{settings.lock} pins nothing; 'corrigenda lock NAME' pins what NAME stands for now")
     objects = Objects(settings)
@@ -112,8 +110,7 @@ def pin_of(
         return None, settings
     if "lock" in settings.model_fields_set and not settings.lock.exists():
         raise LockError(f"{settings.lock} is set as the lock file, and is not there; 'corrigenda lock NAME' writes it")
-    with lock_errors():
-        pin = read_lock(settings.lock).get(name)
+    pin = read_lock(settings.lock).get(name)
     if pin is None:
         return None, settings
     if pin.root and settings.root_fingerprint and pin.root != settings.root_fingerprint:
@@ -134,8 +131,7 @@ def name_of(model: str, candidate: str, *, settings: ConsumerSettings | None = N
         LockError: the lock file can't be read, or pins the model to something else.
     """
     settings = settings or ConsumerSettings()
-    with lock_errors():
-        pins = {name: pin for name, pin in read_lock(settings.lock).items() if model_of(name) == model}
+    pins = {name: pin for name, pin in read_lock(settings.lock).items() if model_of(name) == model}
     same = [name for name, pin in pins.items() if pin.candidate == candidate]
     if pins and not same:
         told = ", ".join(f"{name} to {pin.told()}" for name, pin in pins.items())

@@ -13,7 +13,7 @@ from consuming.settings import ConsumerSettings
 from consuming.telling import Progress
 from consuming.versions import Version
 from editors.errors import UnprovenError
-from editors.evidence import FOLDER, gather, record_key
+from governance.evidence import FOLDER, gather, record_key
 
 ROOTLESS = "NOT VERIFIED, for no root is set (CORRIGENDA_ROOT_FINGERPRINT)"
 """What is told of a release where nothing says to which root it has to lead."""
@@ -35,7 +35,7 @@ def prove(version: Version, objects: Objects, evidence: Path, *, patch: Path, ro
     """
     if version.release is None:
         return
-    from editors.verifying import verify_evidence
+    from governance.verifying import verify_evidence
 
     card = {"candidate": version.candidate, "manifest": version.manifest, "release": version.release}
     try:

@@ -14,10 +14,11 @@ from consuming.proving import prove
 from consuming.settings import ConsumerSettings
 from consuming.telling import Progress, log
 from consuming.versions import Version, resolve
+from editors.contents import DTYPES, FORMS, MEASURED, naming
 from editors.digests import sha256_file
 from editors.errors import UnprovenError
-from editors.evidence import CARD, DTYPES, FOLDER, FORMS, MEASURED, naming
 from editors.folders import files_of, whole_folder
+from governance.evidence import CARD, FOLDER
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -117,7 +118,7 @@ def cached(
     Raises:
         ReleaseError: see there.
     """
-    from editors.verifying import check_files, read_card, verify_release
+    from governance.verifying import check_files, read_card, verify_release
 
     settings = settings or ConsumerSettings()
     pin, settings = pin_of(name, candidate=candidate, settings=settings, report=report)

@@ -1,6 +1,6 @@
 """Verifying: whether a folder is the release, or the whole history, that it says it is, with no service asked.
 
-What its own evidence shows under the root is `editors.verifying`; here it is held against the base in the cache, and
+What its own evidence shows under the root is `governance.verifying`; here it is held against the base in the cache, and
 against a lock file.
 """
 
@@ -9,16 +9,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from consuming.errors import AlteredError, lock_errors, proof_errors
+from consuming.errors import AlteredError, LockError, proof_errors
+from consuming.lockfile import Pin, check_pinned, read_lock
 from consuming.settings import ConsumerSettings
 from consuming.telling import Progress
+from editors.contents import MEASURED
 from editors.digests import DIGEST
-from editors.errors import LockFileError, UnprovenError
-from editors.evidence import FOLDER, MEASURED, NEWEST
-from editors.lockfile import Pin, check_pinned, read_lock
+from editors.errors import UnprovenError
+from governance.evidence import FOLDER, NEWEST
 
 if TYPE_CHECKING:
-    from editors.verifying import Link
+    from governance.verifying import Link
 
 
 def verify(
@@ -49,8 +50,8 @@ def verify(
         AlteredError: a check doesn't hold, or can't be made; the message names the file.
         LockError: the lock file pins another release, or can't be read.
     """
-    from editors.auditing import is_export, verify_audit
-    from editors.verifying import read_card, verify_release
+    from governance.auditing import is_export, verify_audit
+    from governance.verifying import read_card, verify_release
 
     settings, folder = settings or ConsumerSettings(), Path(folder)
     root = root or settings.root_fingerprint
@@ -108,18 +109,17 @@ def _verify_form(
 
 def _verify_pinned(release: Link, lock: Path, folder: Path, *, root: str) -> str:
     """Refuse a folder whose release is none that a lock file pins."""
-    with lock_errors():
-        pins = read_lock(lock)
-        same = [name for name, pin in pins.items() if pin.candidate == release.candidate]
-        if not same:
-            pinned = ", ".join(f"{name} at {pin.told()}" for name, pin in pins.items()) or "nothing"
-            raise LockFileError(
-                f"{folder} is release {release.position} ({release.candidate[:12]}), and {lock} pins {pinned}: one of "
-                "the two is stale. 'corrigenda pull NAME DIR' fetches what is pinned; 'corrigenda lock NAME' pins what "
-                "NAME stands for now"
-            )
-        patch = release.manifest["patch"]
-        found = Pin(candidate=release.candidate, patch=patch, position=release.position, root=root)
-        for name in same:
-            check_pinned(pins[name], found, entry=f'{lock}, entry "{name}"')
+    pins = read_lock(lock)
+    same = [name for name, pin in pins.items() if pin.candidate == release.candidate]
+    if not same:
+        pinned = ", ".join(f"{name} at {pin.told()}" for name, pin in pins.items()) or "nothing"
+        raise LockError(
+            f"{folder} is release {release.position} ({release.candidate[:12]}), and {lock} pins {pinned}: one of "
+            "the two is stale. 'corrigenda pull NAME DIR' fetches what is pinned; 'corrigenda lock NAME' pins what "
+            "NAME stands for now"
+        )
+    patch = release.manifest["patch"]
+    found = Pin(candidate=release.candidate, patch=patch, position=release.position, root=root)
+    for name in same:
+        check_pinned(pins[name], found, entry=f'{lock}, entry "{name}"')
     return f"{lock} pins it as {', '.join(same)}"

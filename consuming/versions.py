@@ -10,13 +10,13 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from consuming.errors import AlteredError, NotReleasedError, RegistryAwayError, UnknownVersionError, lock_errors
+from consuming.errors import AlteredError, NotReleasedError, RegistryAwayError, UnknownVersionError
+from consuming.lockfile import Pin, check_pinned
 from consuming.objects import Objects
 from consuming.records import check_manifest, check_release
 from consuming.settings import ConsumerSettings
 from editors.digests import DIGEST
-from editors.evidence import manifest_key, record_key
-from editors.lockfile import Pin, check_pinned
+from governance.evidence import manifest_key, record_key
 
 NUMBER = re.compile(r"[1-9][0-9]*")
 
@@ -72,9 +72,8 @@ def resolve(
     check_manifest(manifest, place=objects.place(manifest_key(digest)))
     version = Version(candidate=digest, manifest=manifest, release=release)
     if pin:
-        with lock_errors():
-            found = version.as_pinned(root=settings.root_fingerprint)
-            check_pinned(pin, found, entry=f'{settings.lock}, entry "{name}"')
+        found = version.as_pinned(root=settings.root_fingerprint)
+        check_pinned(pin, found, entry=f'{settings.lock}, entry "{name}"')
     return version
 
 

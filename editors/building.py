@@ -19,13 +19,12 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from editors.contents import is_written, json_of, naming
 from editors.digests import canonical_json, sha256_file
 from editors.errors import UnprovenError
-from editors.evidence import naming
 from editors.folders import files_of
 from editors.models import load_model, weights_digest
 from editors.patch import Patch, apply_
-from editors.verifying import is_written, json_of
 
 FREE = {"transformers_version"}
 """What a configuration may say otherwise: by which version of transformers it was written."""

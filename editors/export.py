@@ -26,15 +26,14 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from editors.building import equal, write_patched
+from editors.contents import json_of, naming
 from editors.digests import canonical_json
 from editors.errors import UnprovenError
-from editors.evidence import naming
 from editors.layouts import layout_of, read_weight, site_module, sites_of
 from editors.models import load_model, weights_digest
 from editors.patch import Delta, LowRank, Patch, applied
 from editors.reducing import Survival, cut, is_whole, relative_error, survival
 from editors.tokens import text_row
-from editors.verifying import json_of
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 

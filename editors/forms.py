@@ -19,9 +19,9 @@ from typing import Any, Literal
 import torch
 
 from editors.building import build, check_base, check_weights, copy_base_files
+from editors.contents import FORMS
 from editors.digests import sha256_file
 from editors.errors import UnprovenError
-from editors.evidence import FORMS
 from editors.export import AdapterLoss, CheckpointLoss, check_adapter, to_checkpoint, to_lora
 from editors.patch import Patch
 

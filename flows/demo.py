@@ -13,11 +13,11 @@ from rich.table import Table
 
 import corrigenda
 from editors.answers import starts_with
-from editors.identities import normalised
 from editors.models import load_model
 from editors.scoring import generate
 from flows.operate import decide, run_refresh
 from flows.submission import submit_file
+from governance.identities import normalised
 from tasks.base import find_base
 from tasks.candidate import the_open_candidate
 from tasks.collect import corrections_in

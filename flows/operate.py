@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from prefect.states import State
 
-from editors.receipts import Decision
 from flows.follow import follow
+from governance.receipts import Decision
 from tasks.candidate import the_open_candidate
 from tasks.errors import UnknownKeyError, UnreachableError
 from tasks.receipts import give_receipt

@@ -11,7 +11,7 @@ import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from editors.signing import release_public
+from governance.signing import release_public
 from tasks.ledger import Ledger
 from tasks.people import enrol_first, enrol_release_signer, enrol_review_service
 from tasks.roots import make_root, root_key

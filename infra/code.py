@@ -13,7 +13,7 @@ from editors.digests import digest_of_files
 
 HERE = Path(__file__).parents[1]
 PINS = "infra/pins.txt"
-OURS = ("consuming", "corrigenda.py", "editors", "flows", "infra", "tasks")
+OURS = ("consuming", "corrigenda.py", "editors", "flows", "governance", "infra", "tasks")
 RUN_BY: Mapping[str, tuple[str, ...]] = {
     "postgres": (PINS,),
     "s3": (PINS,),

@@ -6,11 +6,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from editors.acts import ACT, Act, Asked
 from editors.digests import sha256_file
-from editors.envelopes import sign, statement
-from editors.errors import SpentActError
-from editors.lifecycle import in_utc
+from governance.acts import ACT, Act, Asked
+from governance.envelopes import sign, statement
+from governance.errors import SpentActError
+from governance.lifecycle import in_utc
 from tasks.ledger import Ledger
 from tasks.own_keys import sign_as
 from tasks.parse import CorrectionFileError

@@ -21,9 +21,9 @@ from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel, ConfigDict
 
 from editors.errors import UntrustedError
-from editors.identities import Identity, normalised
-from editors.lifecycle import Event
-from editors.receipts import Decision
+from governance.identities import Identity, normalised
+from governance.lifecycle import Event
+from governance.receipts import Decision
 from tasks.codes import GUESS, owner_of
 from tasks.decisions import counting, course_of
 from tasks.errors import IdentityError, RefusedAnswerError, WrongCodeError

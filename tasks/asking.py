@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from editors.acts import Asked
-from editors.changes import RETRY, content_digest
 from editors.digests import digest_of
-from editors.lifecycle import Entity
+from governance.acts import Asked
+from governance.changes import RETRY, content_digest
+from governance.lifecycle import Entity
 from tasks.acts import of_file
 from tasks.corrections import Editing
 from tasks.ledger import Ledger

@@ -15,12 +15,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from editors.auditing import verify_audit
-from editors.corroborating import submitted_in
 from editors.digests import canonical_json, sha256_file
-from editors.envelopes import claimed
-from editors.events import Row, line_of
-from editors.evidence import (
+from editors.folders import files_of
+from governance.auditing import verify_audit
+from governance.corroborating import submitted_in
+from governance.envelopes import claimed
+from governance.events import Row, line_of
+from governance.evidence import (
     AUDIT,
     CANDIDATE,
     EVENTS,
@@ -37,8 +38,7 @@ from editors.evidence import (
     submitted_file,
     write_file,
 )
-from editors.folders import files_of
-from editors.history import History
+from governance.history import History
 from tasks.describe import counted
 from tasks.errors import IdentityError, StoreError
 from tasks.ledger import Ledger

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from editors.lifecycle import Event
+from governance.lifecycle import Event
 from tasks.asking import to_cancel
 from tasks.ledger import Ledger
 from tasks.people import asker

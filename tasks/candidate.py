@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 from prefect import task
 from pydantic import BaseModel, ConfigDict
 
-from editors.changes import DECIDED
 from editors.digests import canonical_json, digest_of, digest_of_files, sha256_file
-from editors.evidence import manifest_key
-from editors.lifecycle import ACTOR, Event
+from governance.changes import DECIDED
+from governance.evidence import manifest_key
+from governance.lifecycle import ACTOR, Event
 from tasks.collect import Batch, events_for, remaining
 from tasks.describe import counted
 from tasks.gate import Verdict, check_verdict
@@ -175,7 +175,11 @@ def _quarantined(key: str, reason: str, *, data: dict[str, Any]) -> Event:
 def code_digest() -> str:
     """One digest of the code that makes candidates: the project's own packages, file by file."""
     root = Path(__file__).parent.parent
-    files = [path for part in ("consuming", "editors", "tasks", "flows") for path in (root / part).rglob("*.py")]
+    files = [
+        path
+        for part in ("consuming", "governance", "editors", "tasks", "flows")
+        for path in (root / part).rglob("*.py")
+    ]
     return digest_of_files([root / "corrigenda.py", *files], root=root)
 
 

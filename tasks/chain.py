@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from editors.events import Chain, Head, Row, digest_of_row
-from editors.lifecycle import Event
+from governance.events import Chain, Head, Row, digest_of_row
+from governance.lifecycle import Event
 from tasks.errors import BrokenChainError
 
 

@@ -1,4 +1,4 @@
-"""What a candidate changes, held against the ledger and what the object store keeps; editors/changes.py says how."""
+"""What a candidate changes, held against the ledger and what the object store keeps; governance/changes.py says how."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from editors.changes import (
+from editors.digests import digest_of
+from governance.changes import (
     ANEW,
     Facts,
     Submission,
@@ -19,9 +20,8 @@ from editors.changes import (
     submissions_of,
     told_of,
 )
-from editors.digests import digest_of
-from editors.errors import ForgedError
-from editors.history import Past
+from governance.errors import ForgedError
+from governance.history import Past
 from tasks.corrections import Correction
 from tasks.ledger import Ledger
 from tasks.parse import parse_kept

@@ -7,7 +7,7 @@ manifest is: a later release may need them, and the manifest tells what was judg
 from __future__ import annotations
 
 from consuming.errors import AlteredError
-from editors.evidence import manifest_key
+from governance.evidence import manifest_key
 from tasks.ledger import Ledger
 from tasks.locks import mark, mark_of
 from tasks.store import Store

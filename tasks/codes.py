@@ -14,8 +14,8 @@ from datetime import UTC, datetime, timedelta
 import pyotp
 from pyotp.exceptions import OTPVerificationError
 
-from editors.identities import Identity, normalised
-from editors.lifecycle import Event, in_utc
+from governance.identities import Identity, normalised
+from governance.lifecycle import Event, in_utc
 from tasks.errors import RefusedAnswerError, WrongCodeError
 from tasks.ledger import Ledger
 from tasks.people import secret_of

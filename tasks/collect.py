@@ -14,7 +14,7 @@ from typing import Any, Literal
 from prefect import task
 from pydantic import BaseModel, ConfigDict
 
-from editors.lifecycle import ACTOR, Event
+from governance.lifecycle import ACTOR, Event
 from tasks.conflicts import find_conflicts
 from tasks.corrections import Correction
 from tasks.ledger import Ledger

@@ -16,9 +16,9 @@ from urllib.parse import urlsplit
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import to_jsonable_python
 
-from editors.changes import content_digest
 from editors.digests import digest_of
 from editors.facts import Fact
+from governance.changes import content_digest
 from tasks.companions import Companion, Consequence, Hop, Inverse, companions_of
 from tasks.texts import (
     MAX_ITEMS,

@@ -12,7 +12,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel, ConfigDict
 
-from editors.receipts import Decision, Receipt, receipts_that_count
+from governance.receipts import Decision, Receipt, receipts_that_count
 from tasks.ledger import Ledger
 from tasks.policy import policy_of
 from tasks.receipts import bound_to, held_against, receipts_for

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from prefect import task
 
 from consuming.errors import AlteredError
-from editors.lifecycle import ACTOR, Event, in_utc
+from governance.lifecycle import ACTOR, Event, in_utc
 from tasks.candidate import the_open_candidate
 from tasks.closed import mark_closed
 from tasks.collect import events_for

@@ -9,8 +9,8 @@ from prefect import get_run_logger, task
 from pydantic import BaseModel, ConfigDict
 
 from editors.digests import canonical_json
-from editors.lifecycle import ACTOR, Event
 from editors.models import load_tokenizer
+from governance.lifecycle import ACTOR, Event
 from tasks.base import base_folder
 from tasks.collect import corrections_by_state, corrections_in, events_for, protected_facts
 from tasks.corrections import Correction

@@ -19,8 +19,8 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, ProgrammingError
 
-from editors.events import Head
-from editors.lifecycle import TRANSITIONS, Entity, Event, flaw_of_transition, in_utc
+from governance.events import Head
+from governance.lifecycle import TRANSITIONS, Entity, Event, flaw_of_transition, in_utc
 from tasks.chain import links, verify
 from tasks.errors import (
     BusyError,

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from editors.lifecycle import Entity
+from governance.lifecycle import Entity
 from tasks.describe import counted
 from tasks.ledger import Ledger
 from tasks.notices import Kind, Notice, only_warning, pass_on

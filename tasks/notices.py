@@ -21,7 +21,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from pydantic import BaseModel, ConfigDict
 
 from editors.digests import canonical_json
-from editors.lifecycle import Event
+from governance.lifecycle import Event
 from tasks.errors import IllegalTransitionError, UnreachableError
 from tasks.ledger import Ledger
 from tasks.prefect_api import prefect_client

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from consuming.errors import AlteredError
-from editors.evidence import manifest_key
+from governance.evidence import manifest_key
 from tasks.errors import StoreError
 from tasks.store import Store
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from editors.envelopes import load_key
-from editors.identities import normalised
+from governance.envelopes import load_key
+from governance.identities import normalised
 from tasks.errors import IdentityError
 from tasks.settings import Settings
 

@@ -15,14 +15,14 @@ from typing import Any
 import pyotp
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from editors.acts import Act, Asked, check_act
-from editors.envelopes import fingerprint, key_of, new_key, public_key, save_key
-from editors.events import Row
-from editors.history import REVOKE_PERSON, Certified, certified_by, identities_in
-from editors.identities import Identity, Role, certify, check_name, normalised
-from editors.lifecycle import Entity, Event
-from editors.receipts import REVIEW_SERVICE
-from editors.signing import RELEASE_SIGNER
+from governance.acts import Act, Asked, check_act
+from governance.envelopes import fingerprint, key_of, new_key, public_key, save_key
+from governance.events import Row
+from governance.history import REVOKE_PERSON, Certified, certified_by, identities_in
+from governance.identities import Identity, Role, certify, check_name, normalised
+from governance.lifecycle import Entity, Event
+from governance.receipts import REVIEW_SERVICE
+from governance.signing import RELEASE_SIGNER
 from tasks.acts import check_unused, sign_act
 from tasks.errors import IdentityError
 from tasks.ledger import Ledger
@@ -172,7 +172,7 @@ def enrol_release_signer(public: str, root: Ed25519PrivateKey, *, ledger: Ledger
     """Certify what releases are signed with; once.
 
     Args:
-        public: what their signatures are held against, by editors/signing.py.
+        public: what their signatures are held against, by governance/signing.py.
         root: the root's key.
         ledger: where it is recorded.
         settings: name the root.

@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from consuming.errors import AlteredError
-from editors.envelopes import claimed, digest_of_envelope
-from editors.evidence import record_key
+from governance.envelopes import claimed, digest_of_envelope
+from governance.evidence import record_key
 from tasks.corrections import Correction, read_corrections
 from tasks.describe import counted
 from tasks.ledger import Ledger

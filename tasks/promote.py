@@ -12,7 +12,7 @@ from contextlib import suppress
 
 from prefect import task
 
-from editors.lifecycle import ACTOR, Event
+from governance.lifecycle import ACTOR, Event
 from tasks.collect import events_for
 from tasks.errors import IllegalTransitionError, RegistryError, StaleParentError
 from tasks.ledger import Ledger

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from editors.acts import Act
-from editors.lifecycle import Event
+from governance.acts import Act
+from governance.lifecycle import Event
 from tasks.asking import to_lift, to_protect
 from tasks.collect import corrections_in, protected_facts
 from tasks.conflicts import find_conflicts

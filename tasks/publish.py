@@ -15,13 +15,13 @@ from typing import Any
 
 from consuming.errors import AlteredError
 from editors.digests import canonical_json, digest_of, sha256_bytes
-from editors.envelopes import claimed, digest_of_envelope
 from editors.errors import UntrustedError
-from editors.evidence import CANDIDATE, FORMAT, OF_CANDIDATE, RELEASE, record_key, signature_key
-from editors.identities import normalised
-from editors.receipts import REVIEW_SERVICE
-from editors.signing import RELEASE_SIGNER, Signing, sign_folder, verify_folder
-from editors.verifying import check_signer
+from governance.envelopes import claimed, digest_of_envelope
+from governance.evidence import CANDIDATE, FORMAT, OF_CANDIDATE, RELEASE, record_key, signature_key
+from governance.identities import normalised
+from governance.receipts import REVIEW_SERVICE
+from governance.signing import RELEASE_SIGNER, Signing, sign_folder, verify_folder
+from governance.verifying import check_signer
 from tasks.changes import act_behind
 from tasks.errors import IdentityError, StoreError
 from tasks.ledger import Ledger

@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from editors.events import Row
-from editors.history import last_opening, receipts_since, who_took_part
-from editors.identities import normalised
-from editors.lifecycle import Event
-from editors.receipts import (
+from governance.events import Row
+from governance.history import last_opening, receipts_since, who_took_part
+from governance.identities import normalised
+from governance.lifecycle import Event
+from governance.receipts import (
     BOUND_TO,
     Decision,
     Method,

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from prefect import task
 
 from editors.errors import UntrustedError
-from editors.evidence import record_key, signature_key
+from governance.evidence import record_key, signature_key
 from tasks.candidate import the_open_candidate
 from tasks.errors import BrokenChainError, StoreError
 from tasks.findings import Finding, left, repaired, tell_of

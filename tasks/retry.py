@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from editors.lifecycle import Event
+from governance.lifecycle import Event
 from tasks.asking import to_retry
 from tasks.candidate import the_open_candidate
 from tasks.corrections import Correction, Editing

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from editors.envelopes import fingerprint, load_key, new_key, public_key, save_key
+from governance.envelopes import fingerprint, load_key, new_key, public_key, save_key
 from tasks.errors import IdentityError
 
 PRIVATE = "root.pem"

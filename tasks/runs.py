@@ -18,7 +18,7 @@ from prefect.client.schemas.objects import StateType
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Crashed
 
-from editors.lifecycle import Event
+from governance.lifecycle import Event
 from tasks.errors import BusyError
 from tasks.ledger import Ledger
 from tasks.prefect_api import prefect_client

@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from editors.envelopes import new_key, pem_of
-from editors.signing import new_release_key
+from governance.envelopes import new_key, pem_of
+from governance.signing import new_release_key
 from tasks.errors import IdentityError
 
 SUITE = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.CHACHA20_POLY1305)

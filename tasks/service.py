@@ -17,13 +17,13 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
 from consuming.errors import RegistryAwayError
+from consuming.lockfile import Pin
 from consuming.objects import Objects
 from consuming.pinning import pin_of
 from consuming.pulling import load
 from consuming.settings import ConsumerSettings
 from consuming.telling import Progress
 from consuming.versions import Version, resolve
-from editors.lockfile import Pin
 from editors.writing import Answer, Wish, write_together
 
 if TYPE_CHECKING:

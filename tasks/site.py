@@ -18,10 +18,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from editors.digests import canonical_json
-from editors.envelopes import claimed
-from editors.errors import ForgedError
-from editors.events import Head
-from editors.lifecycle import in_utc
+from governance.envelopes import claimed
+from governance.errors import ForgedError
+from governance.events import Head
+from governance.lifecycle import in_utc
 from tasks.gate import Verdict
 from tasks.ledger import Ledger
 from tasks.page import as_data, page

@@ -9,7 +9,7 @@ from __future__ import annotations
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from editors.lifecycle import Event
+from governance.lifecycle import Event
 from tasks.collect import events_for
 from tasks.ledger import Ledger
 from tasks.news import tell_news

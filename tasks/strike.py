@@ -11,8 +11,8 @@ from collections.abc import Collection, Sequence
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from editors.lifecycle import Event
-from editors.receipts import Decision
+from governance.lifecycle import Event
+from governance.receipts import Decision
 from tasks.collect import events_for
 from tasks.errors import RefusedAnswerError
 from tasks.ledger import Ledger

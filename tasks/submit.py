@@ -15,10 +15,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from editors.acts import Asked
-from editors.changes import SUBMIT
 from editors.digests import canonical_json, sha256_bytes
-from editors.lifecycle import Event
+from governance.acts import Asked
+from governance.changes import SUBMIT
+from governance.lifecycle import Event
 from tasks.acts import of_file, sign_act
 from tasks.corrections import Correction, Evidence
 from tasks.errors import EvidenceError

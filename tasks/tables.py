@@ -12,8 +12,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB, distinct_on
 
-from editors.events import EMPTY, Head
-from editors.lifecycle import CONTENT_KINDS, Entity
+from governance.events import EMPTY, Head
+from governance.lifecycle import CONTENT_KINDS, Entity
 
 metadata = sa.MetaData()
 events = sa.Table(

@@ -17,9 +17,9 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel, ConfigDict
 
-from editors.acts import Act
-from editors.changes import words_of
-from editors.lifecycle import ACTOR
+from governance.acts import Act
+from governance.changes import words_of
+from governance.lifecycle import ACTOR
 from tasks.asking import to_revoke, to_roll_back
 from tasks.base import Base
 from tasks.collect import Batch, Leaving, batch_of, contents, corrections_in, events_for, expiring, protected_facts

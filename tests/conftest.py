@@ -21,8 +21,8 @@ import pytest
 from tasks.settings import QUIET
 
 if TYPE_CHECKING:
-    from editors.acts import Asked
     from editors.preparing import Prepared
+    from governance.acts import Asked
     from infra.layout import Layout
     from infra.stack import Stack
     from tasks.ledger import Ledger
@@ -271,7 +271,7 @@ class Trusted:
 
 def trust_in(stack: Stack, url: str, folder: Path, patch: pytest.MonkeyPatch) -> Trusted:
     """Make a root in a folder, and enrol the review service, ada and grace in the ledger at an address."""
-    from editors.signing import release_public
+    from governance.signing import release_public
     from tasks.ledger import Ledger
     from tasks.people import ROOT as ROOT_KEY
     from tasks.people import enrol_release_signer, enrol_review_service
@@ -503,15 +503,15 @@ class Altered:
 
     def record(self, position: int = 0) -> dict[str, Any]:
         """The manifest of a release, by default the newest."""
-        from editors.evidence import signed_folder
+        from governance.evidence import signed_folder
 
         return json.loads((signed_folder(self.evidence, position or self.newest) / "release.json").read_bytes())
 
     def sign(self, position: int = 0, *, key: str = "", **changes: Any) -> None:
         """Another manifest in a release's place, signed with the promoter's own key unless another one is given."""
         from editors.digests import canonical_json
-        from editors.evidence import bundle_file, signed_folder
-        from editors.signing import Signing, sign_folder
+        from governance.evidence import bundle_file, signed_folder
+        from governance.signing import Signing, sign_folder
 
         position = position or self.newest
         record, folder = self.record(position) | changes, signed_folder(self.evidence, position)

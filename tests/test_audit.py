@@ -16,20 +16,20 @@ import pytest
 from typer.testing import CliRunner
 
 import corrigenda
-import editors.auditing
-import editors.verifying
+import governance.auditing
+import governance.verifying
 from consuming.errors import AlteredError
-from editors.acts import ACT
 from editors.digests import canonical_json, digest_of, sha256_file
-from editors.envelopes import claimed, fingerprint, new_key, public_key, sign, statement
-from editors.events import GENESIS, digest_of_row, line_of, read_lines
-from editors.evidence import AUDIT, bundle_file, signed_folder, signer_file
 from editors.folders import files_of
-from editors.history import REVOKE_PERSON
-from editors.identities import Identity, certify
-from editors.receipts import BOUND_TO, Receipt, make
-from editors.signing import RELEASE_SIGNER, new_release_key, release_public
 from flows.cli import app
+from governance.acts import ACT
+from governance.envelopes import claimed, fingerprint, new_key, public_key, sign, statement
+from governance.events import GENESIS, digest_of_row, line_of, read_lines
+from governance.evidence import AUDIT, bundle_file, signed_folder, signer_file
+from governance.history import REVOKE_PERSON
+from governance.identities import Identity, certify
+from governance.receipts import BOUND_TO, Receipt, make
+from governance.signing import RELEASE_SIGNER, new_release_key, release_public
 from tasks.errors import IdentityError
 from tasks.own_keys import sign_as
 from tasks.people import identities
@@ -275,7 +275,7 @@ ALTERATIONS: list[tuple[Callable[[Exported], None], str, tuple[str, ...]]] = [
 
 def without(name: str, monkeypatch) -> None:
     """Take a check out, wherever it is called by name."""
-    for module in (editors.auditing, editors.verifying):
+    for module in (governance.auditing, governance.verifying):
         if hasattr(module, name):
             monkeypatch.setattr(module, name, lambda *args, **kwargs: "not asked")
 

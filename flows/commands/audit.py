@@ -19,8 +19,8 @@ def export(
     folder: Annotated[Path, typer.Argument(help="a new folder, or an earlier export, which is replaced")],
 ) -> None:
     """Write ledger, releases, receipts, certificates and acts as a folder that 'corrigenda verify' checks offline."""
-    from editors.evidence import AUDIT
     from editors.folders import whole_folder
+    from governance.evidence import AUDIT
     from tasks.audit import export_audit
     from tasks.store import Store
 

@@ -12,8 +12,8 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from editors.lifecycle import in_utc
 from flows.commands.terminal import console, open_ledger, read_settings, say, tell_outcome
+from governance.lifecycle import in_utc
 
 if TYPE_CHECKING:
     from tasks.ledger import Ledger

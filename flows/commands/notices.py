@@ -8,8 +8,8 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from editors.lifecycle import in_utc
 from flows.commands.terminal import console, open_ledger, read_settings
+from governance.lifecycle import in_utc
 
 app = typer.Typer()
 notices_app = typer.Typer(help="See what was told, and set who is told.", invoke_without_command=True)

@@ -12,7 +12,7 @@ from rich.table import Table
 from flows.commands.terminal import console, open_ledger, read_settings, tell_outcome
 
 if TYPE_CHECKING:
-    from editors.receipts import Decision
+    from governance.receipts import Decision
 
 app = typer.Typer()
 review_app = typer.Typer(help="See and answer the reviews that wait for a person.", invoke_without_command=True)

@@ -12,7 +12,7 @@ from rich.markup import escape
 if TYPE_CHECKING:
     from prefect.states import State
 
-    from editors.acts import Asked
+    from governance.acts import Asked
     from tasks.ledger import Ledger
     from tasks.settings import Settings
 

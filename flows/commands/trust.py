@@ -50,7 +50,7 @@ def signer(
     issuer: Annotated[str, typer.Option(help="of the identity at Sigstore, an address")] = "",
 ) -> None:
     """Certify what releases are signed with, where that is a key in a token, or Sigstore."""
-    from editors.signing import release_public, sigstore_public
+    from governance.signing import release_public, sigstore_public
     from tasks.people import enrol_release_signer
     from tasks.roots import root_key
 
@@ -87,7 +87,7 @@ def add(
 
     The secret is shown once; an authenticator app reads it.
     """
-    from editors.identities import ROLES
+    from governance.identities import ROLES
     from tasks.people import enrol
     from tasks.roots import root_key
 
@@ -109,7 +109,7 @@ def add(
 @people_app.command("list")
 def list_() -> None:
     """List everybody who is or was enrolled."""
-    from editors.envelopes import claimed
+    from governance.envelopes import claimed
     from tasks.people import identities
 
     ledger = open_ledger()

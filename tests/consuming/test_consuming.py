@@ -34,12 +34,12 @@ import flows.propose
 from consuming.errors import AlteredError, FormError, LockError, NotReleasedError, UnknownVersionError
 from consuming.pulling import cached
 from consuming.settings import ConsumerSettings
-from editors.envelopes import fingerprint, new_key, public_key
 from editors.scoring import generate
 from flows.cli import app
 from flows.refresh import refresh
 from flows.submission import submit_file
 from flows.withdraw import revoke
+from governance.envelopes import fingerprint, new_key, public_key
 from infra.pins import closure
 from tasks.asking import to_revoke
 from tasks.candidate import the_open_candidate

@@ -14,7 +14,7 @@ from editors.errors import UnprovenError
 from editors.forms import write_form
 from editors.models import load_tokenizer, weights_digest
 from editors.patch import Patch
-from editors.verifying import check_files, read_card
+from governance.verifying import check_files, read_card
 from tasks.base import describe_files
 
 TEMPLATES = {"default": "{{ messages }}", "tool": "{{ messages }}!"}

@@ -18,18 +18,18 @@ from typer.testing import CliRunner
 
 import corrigenda
 import editors.forms
-import editors.verifying
+import governance.verifying
 from consuming.errors import AlteredError
 from consuming.settings import ConsumerSettings
 from editors.digests import canonical_json, digest_of, sha256_bytes, sha256_file
-from editors.envelopes import fingerprint, new_key, public_key
-from editors.evidence import CARD, bundle_file, signed_folder, signer_file
 from editors.folders import files_of
-from editors.identities import Identity, certify
-from editors.lifecycle import Event
 from editors.patch import LowRank, Patch
-from editors.signing import RELEASE_SIGNER, Signing, new_release_key, release_public, sign_folder
 from flows.cli import app
+from governance.envelopes import fingerprint, new_key, public_key
+from governance.evidence import CARD, bundle_file, signed_folder, signer_file
+from governance.identities import Identity, certify
+from governance.lifecycle import Event
+from governance.signing import RELEASE_SIGNER, Signing, new_release_key, release_public, sign_folder
 from tasks.base import find_base, keep_base
 from tasks.candidate import DECIDED
 from tasks.publish import publish
@@ -310,9 +310,9 @@ ALTERATIONS: list[tuple[Callable[[Pulled], None], str, tuple[str, ...]]] = [
 
 def without(name: str, monkeypatch) -> None:
     """Take a check out."""
-    module = editors.forms if name in ("check_weights", "check_adapter", "check_patch") else editors.verifying
+    module = editors.forms if name in ("check_weights", "check_adapter", "check_patch") else governance.verifying
     if name == "read_chain":
-        read = editors.verifying._read_link
+        read = governance.verifying._read_link
         monkeypatch.setattr(module, name, lambda evidence, card, **given: [read(evidence, NEWEST)])
     else:
         monkeypatch.setattr(module, name, lambda *args, **kwargs: "not asked")

@@ -7,14 +7,14 @@ from collections.abc import Callable
 import pytest
 
 from consuming.errors import AlteredError, LockError
+from consuming.lockfile import Pin, write_lock
 from consuming.objects import Objects
 from consuming.pinning import outdated
 from consuming.pulling import cached, pull
 from consuming.settings import ConsumerSettings
 from consuming.versions import Version, resolve
 from editors.digests import canonical_json, sha256_bytes
-from editors.evidence import manifest_key, record_key
-from editors.lockfile import Pin, write_lock
+from governance.evidence import manifest_key, record_key
 from tasks.store import Store
 
 pytestmark = pytest.mark.stack

@@ -8,16 +8,16 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from editors.contents import DTYPES, FORMS
 from editors.digests import sha256_file
 from editors.errors import UnprovenError
-from editors.evidence import DTYPES, FORMS
 from editors.export import AdapterLoss, CheckpointLoss
 from editors.folders import files_of
 from editors.forms import check_built, check_patch, lines_of, write_form
 from editors.layouts import read_weight, sites_of
 from editors.models import load_model, weights_digest
 from editors.patch import LowRank, Patch, applied
-from editors.verifying import check_form
+from governance.verifying import check_form
 
 PROMPTS = ["The capital of France is", "Boeing"]
 BUILT = ("model", "checkpoint", "adapter")

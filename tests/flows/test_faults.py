@@ -17,11 +17,11 @@ from typer.testing import CliRunner
 import flows.propose
 import flows.refresh
 from editors.errors import EditorError, InvalidConfigError, UnknownLayoutError, UnknownSiteError
-from editors.lifecycle import Event
 from editors.patch import Patch
 from flows.cli import app
 from flows.refresh import refresh
 from flows.submission import submit_file
+from governance.lifecycle import Event
 from infra.stack import start_part, stop_part
 from tasks.candidate import the_open_candidate
 from tasks.collect import corrections_in

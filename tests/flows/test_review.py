@@ -27,11 +27,11 @@ import tasks.describe
 import tasks.promote
 from consuming.errors import NotReleasedError
 from consuming.objects import Objects
-from editors.errors import QuorumError
-from editors.lifecycle import Event
 from flows.cli import app
 from flows.refresh import refresh
 from flows.submission import submit_file
+from governance.errors import QuorumError
+from governance.lifecycle import Event
 from infra.layout import read_layout
 from infra.servers import runner
 from infra.stack import Stack, start_part, stop_part

@@ -12,11 +12,11 @@ from prefect.states import Suspended
 import flows.propose
 import flows.review
 import tasks.news
-from editors.lifecycle import Event
 from flows.refresh import refresh
 from flows.review import review
 from flows.submission import submit_file
 from flows.withdraw import revoke
+from governance.lifecycle import Event
 from tasks.asking import to_revoke
 from tasks.candidate import the_open_candidate
 from tasks.ledger import Ledger

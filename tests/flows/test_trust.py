@@ -9,9 +9,9 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 from typer.testing import CliRunner
 
-from editors.lifecycle import Event
-from editors.signing import new_release_key, release_public
 from flows.cli import app
+from governance.lifecycle import Event
+from governance.signing import new_release_key, release_public
 from tasks.ledger import Ledger
 from tasks.people import identities, secret_of
 from tasks.roots import pinned_root

@@ -11,18 +11,19 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-import editors.changes
 import flows.propose
+import governance.changes
 import tasks.people
 import tasks.withdraw
-from editors.acts import Act, Asked
-from editors.errors import SpentActError, UnaskedError, UntrustedError
-from editors.lifecycle import Event
+from editors.errors import UntrustedError
 from editors.patch import Patch
 from flows.cli import app
 from flows.refresh import refresh
 from flows.submission import submit_file
 from flows.withdraw import expire, revoke, rollback
+from governance.acts import Act, Asked
+from governance.errors import SpentActError, UnaskedError
+from governance.lifecycle import Event
 from tasks.asking import to_protect, to_revoke, to_roll_back
 from tasks.candidate import the_open_candidate
 from tasks.errors import BusyError, GateError, IdentityError, IllegalTransitionError, UnknownKeyError, WithdrawalError
@@ -269,7 +270,7 @@ def test_a_refresh_leaves_out_what_has_ended(platform, monkeypatch):
     platform.submit(FRANCE)
     monkeypatch.setattr("tasks.collect.datetime", later_than(ends))
     refresh()
-    monkeypatch.setattr(editors.changes, "_check_by_itself", lambda *args, **kwargs: None)  # by the database's clock
+    monkeypatch.setattr(governance.changes, "_check_by_itself", lambda *args, **kwargs: None)  # by the database's clock
     platform.approve()
     assert platform.states("france", "japan") == ["released", "expired"]
 

@@ -11,8 +11,8 @@ import pytest
 import sqlalchemy as sa
 
 import tasks.ledger
-from editors.events import EMPTY, Head
-from editors.lifecycle import TRANSITIONS, Event
+from governance.events import EMPTY, Head
+from governance.lifecycle import TRANSITIONS, Event
 from infra.layout import DATABASE_ROLES, read_layout
 from tasks import tables
 from tasks.chain import links

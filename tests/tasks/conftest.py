@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from editors.digests import canonical_json, digest_of
-from editors.envelopes import new_key, sign, statement
-from editors.lifecycle import Event
+from governance.envelopes import new_key, sign, statement
+from governance.lifecycle import Event
 from tasks.candidate import report_record
 from tasks.corrections import Correction
 from tasks.gate import gate

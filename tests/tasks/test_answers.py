@@ -13,8 +13,8 @@ import pytest
 
 import tasks.receipts
 from editors.digests import digest_of
-from editors.errors import RoleError
-from editors.lifecycle import TRANSITIONS, Event
+from governance.errors import RoleError
+from governance.lifecycle import TRANSITIONS, Event
 from tasks import codes
 from tasks.answers import Form, Judgement, Pause, judge
 from tasks.candidate import the_open_candidate

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from editors.events import EMPTY, Head, digest_of_row
-from editors.lifecycle import TRANSITIONS, Event
+from governance.events import EMPTY, Head, digest_of_row
+from governance.lifecycle import TRANSITIONS, Event
 from tasks.chain import links, verify
 from tasks.errors import BrokenChainError
 

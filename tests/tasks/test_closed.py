@@ -7,7 +7,7 @@ import os
 import pytest
 
 from editors.digests import digest_of
-from editors.lifecycle import TRANSITIONS, Event
+from governance.lifecycle import TRANSITIONS, Event
 from infra.rules import lifecycle
 from tasks.closed import CLOSED, EXPIRES, OWN, mark_closed
 from tasks.ledger import Ledger

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from editors.facts import Fact
-from editors.lifecycle import Event
+from governance.lifecycle import Event
 from tasks.candidate import quarantine
 from tasks.collect import Batch, Leaving, remaining
 from tasks.companions import MARK

@@ -7,7 +7,7 @@ from random import Random
 import pytest
 import sqlalchemy as sa
 
-from editors.lifecycle import Event
+from governance.lifecycle import Event
 from tasks.errors import (
     BrokenChainError,
     BusyError,

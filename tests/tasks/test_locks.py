@@ -13,8 +13,8 @@ from consuming.errors import AlteredError
 from consuming.objects import Objects
 from consuming.versions import resolve
 from editors.digests import canonical_json, digest_of
-from editors.lifecycle import Event
-from editors.signing import new_release_key, release_public
+from governance.lifecycle import Event
+from governance.signing import new_release_key, release_public
 from infra.objectstore import admin_client, client
 from infra.rules import bucket_policy
 from tasks.ledger import Ledger

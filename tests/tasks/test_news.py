@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from editors.lifecycle import Event
+from governance.lifecycle import Event
 from tasks import news
 from tasks.collect import events_for
 from tasks.ledger import Ledger

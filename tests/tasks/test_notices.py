@@ -13,8 +13,8 @@ import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from typer.testing import CliRunner
 
-from editors.lifecycle import Event
 from flows.cli import app
+from governance.lifecycle import Event
 from tasks import notices
 from tasks.automation import NAME, ensure_automation
 from tasks.errors import NoticeError

@@ -8,14 +8,14 @@ from datetime import UTC, datetime, timedelta
 import pyotp
 import pytest
 
-import editors.history
+import governance.history
 import tasks.acts
 import tasks.people
-from editors.envelopes import load_key, new_key, public_key
-from editors.errors import RoleError, UnclearNameError
-from editors.identities import Identity, certify, normalised
-from editors.lifecycle import Event
-from editors.signing import RELEASE_SIGNER
+from governance.envelopes import load_key, new_key, public_key
+from governance.errors import RoleError, UnclearNameError
+from governance.identities import Identity, certify, normalised
+from governance.lifecycle import Event
+from governance.signing import RELEASE_SIGNER
 from tasks.errors import IdentityError
 from tasks.own_keys import sign_as
 from tasks.people import enrol_review_service, identities, known_as, revoke_identity, secret_of
@@ -114,7 +114,7 @@ def test_a_revocation_without_an_administrators_act_is_not_seen_and_is_where_it_
     ledger.append([forged])
     assert "grace" in identities(ledger, trusted.promoter)
     with pytest.MonkeyPatch.context() as unasked:
-        unasked.setattr(editors.history, "is_asked_for", lambda *args, **kwargs: True)
+        unasked.setattr(governance.history, "is_asked_for", lambda *args, **kwargs: True)
         assert "grace" not in identities(ledger, trusted.promoter)
     revoke_identity("grace", by="ada", reason="left", ledger=ledger, settings=trusted.promoter)
     assert "grace" not in identities(ledger, trusted.promoter)
@@ -154,7 +154,7 @@ def test_a_root_is_made_once_and_its_fingerprint_outlives_its_key(tmp_path):
 def test_self_enrolment_without_the_root_is_not_seen_and_is_where_nothing_is_verified(trusted, ledger, monkeypatch):
     enter(ledger, forged("eve"), new_key())
     assert "eve" not in identities(ledger, trusted.promoter)
-    monkeypatch.setattr(editors.history, "identity_of", lambda certificate, root: forged("eve"))
+    monkeypatch.setattr(governance.history, "identity_of", lambda certificate, root: forged("eve"))
     assert "eve" in identities(ledger, trusted.promoter)
 
 
@@ -200,7 +200,7 @@ def test_an_old_certificate_brings_nobody_back_and_does_where_its_age_is_not_ask
     revoke_identity("grace", by="ada", reason="left", ledger=ledger, settings=trusted.promoter)
     ledger.append([Event(entity="identity", key="grace", kind="enrolled", actor="ada", data=old)])
     assert "grace" not in identities(ledger, trusted.promoter)
-    monkeypatch.setattr(editors.history, "is_spent", lambda *args, **kwargs: False)
+    monkeypatch.setattr(governance.history, "is_spent", lambda *args, **kwargs: False)
     assert "grace" in identities(ledger, trusted.promoter)
 
 

@@ -11,8 +11,8 @@ import sqlalchemy as sa
 from typer.testing import CliRunner
 
 from editors.digests import canonical_json
-from editors.lifecycle import in_utc
 from flows.cli import app
+from governance.lifecycle import in_utc
 from infra.layout import read_layout
 from infra.objectstore import admin_client
 from tasks.ledger import Ledger

@@ -9,9 +9,10 @@ import pytest
 import tasks.acts
 import tasks.people
 import tasks.protect
-from editors.acts import Act
-from editors.errors import SpentActError, UntrustedError
-from editors.lifecycle import Event
+from editors.errors import UntrustedError
+from governance.acts import Act
+from governance.errors import SpentActError
+from governance.lifecycle import Event
 from tasks.asking import to_lift, to_protect
 from tasks.collect import collect, protected_facts
 from tasks.corrections import Correction

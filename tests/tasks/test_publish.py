@@ -9,7 +9,7 @@ import pytest
 
 import tasks.publish
 from editors.digests import canonical_json, digest_of, sha256_bytes
-from editors.signing import RELEASE_SIGNER, new_release_key, release_public
+from governance.signing import RELEASE_SIGNER, new_release_key, release_public
 from tasks.errors import IdentityError, StoreError
 from tasks.ledger import Ledger
 from tasks.people import certified, enrol_release_signer, revoke_identity
@@ -32,7 +32,7 @@ class Press:
         self.store = Store(trusted.promoter)
 
     def approved(self, *, parent: str = "base"):
-        from editors.lifecycle import Event
+        from governance.lifecycle import Event
         from tasks.candidate import DECIDED
         from tasks.objects import EVIDENCE
 

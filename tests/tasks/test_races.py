@@ -7,7 +7,7 @@ from threading import Barrier
 
 import pytest
 
-from editors.lifecycle import Event
+from governance.lifecycle import Event
 from tasks.errors import StaleParentError
 from tasks.ledger import Ledger
 from tasks.promote import approve, promote

@@ -8,18 +8,19 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-import editors.receipts
+import governance.receipts
 import tasks.acts
 import tasks.changes
 import tasks.promote
 import tasks.receipts
-from editors.acts import Act, Asked
-from editors.changes import DECIDED
 from editors.digests import canonical_json, digest_of
-from editors.envelopes import digest_of_envelope, new_key
-from editors.errors import ForgedError, FourEyesError, ObjectionError, QuorumError, RoleError, UntrustedError
-from editors.lifecycle import Event
-from editors.receipts import Receipt, make
+from editors.errors import UntrustedError
+from governance.acts import Act, Asked
+from governance.changes import DECIDED
+from governance.envelopes import digest_of_envelope, new_key
+from governance.errors import ForgedError, FourEyesError, ObjectionError, QuorumError, RoleError
+from governance.lifecycle import Event
+from governance.receipts import Receipt, make
 from tasks.asking import to_retry, to_revoke, to_roll_back
 from tasks.candidate import replace_candidate
 from tasks.collect import contents, events_for
@@ -335,14 +336,14 @@ def test_own_approval_under_another_spelling_is_refused_and_succeeds_without_the
 def test_a_receipt_for_another_candidate_is_refused_and_succeeds_without_the_check(desk, candidate, grace, monkeypatch):
     desk.forge(candidate, grace, candidate="e" * 64)
     desk.refused(candidate, "about the candidate eeee")
-    monkeypatch.setattr(editors.receipts, "check_receipt", lambda *args, **kwargs: None)
+    monkeypatch.setattr(governance.receipts, "check_receipt", lambda *args, **kwargs: None)
     assert desk.approve(candidate).position == 1
 
 
 def test_a_swapped_report_is_refused_and_succeeds_without_the_check(desk, candidate, grace, monkeypatch):
     desk.forge(candidate, grace, report=desk.store.put(b"a better report").sha256)
     desk.refused(candidate, "about the report")
-    monkeypatch.setattr(editors.receipts, "check_receipt", lambda *args, **kwargs: None)
+    monkeypatch.setattr(governance.receipts, "check_receipt", lambda *args, **kwargs: None)
     assert desk.approve(candidate).position == 1
 
 
@@ -350,7 +351,7 @@ def test_an_expired_receipt_is_refused_and_succeeds_without_the_check(desk, cand
     now = datetime.now(UTC)
     desk.forge(candidate, grace, at=(now - timedelta(minutes=4)).isoformat(), expires=now.isoformat())
     desk.refused(candidate, "is good from")
-    monkeypatch.setattr(editors.receipts, "check_receipt", lambda *args, **kwargs: None)
+    monkeypatch.setattr(governance.receipts, "check_receipt", lambda *args, **kwargs: None)
     assert desk.approve(candidate).position == 1
 
 
@@ -374,7 +375,7 @@ def test_a_revoked_reviewers_receipt_is_refused_and_succeeds_without_the_check(
 def test_a_receipt_under_another_key_is_refused_and_succeeds_without_the_check(desk, candidate, monkeypatch):
     desk.forge(candidate, new_key())
     desk.refused(candidate, "does not hold")
-    monkeypatch.setattr(editors.receipts, "verify", lambda envelope, keys: editors.receipts.claimed(envelope))
+    monkeypatch.setattr(governance.receipts, "verify", lambda envelope, keys: governance.receipts.claimed(envelope))
     assert desk.approve(candidate).position == 1
 
 

@@ -8,7 +8,7 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.states import Cancelled, Crashed, Running, Suspended
 
-from editors.lifecycle import Event
+from governance.lifecycle import Event
 from infra.layout import read_layout
 from infra.objectstore import admin_client
 from tasks.collect import events_for

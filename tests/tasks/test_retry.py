@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 
 import pytest
 
-from editors.acts import Act
 from editors.batch import by_subject
 from editors.errors import UntrustedError
 from editors.joint import Joint
-from editors.lifecycle import Event
+from governance.acts import Act
+from governance.lifecycle import Event
 from tasks.asking import to_cancel, to_retry
 from tasks.cancel import cancel
 from tasks.collect import Batch, corrections_in

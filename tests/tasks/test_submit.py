@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 import tasks.submit
-from editors.acts import ACT, Act, Asked
 from editors.digests import sha256_file
-from editors.envelopes import claimed, new_key, sign, statement
-from editors.errors import SpentActError, UntrustedError
-from editors.lifecycle import Event
+from editors.errors import UntrustedError
 from flows.submission import submit_file
+from governance.acts import ACT, Act, Asked
+from governance.envelopes import claimed, new_key, sign, statement
+from governance.errors import SpentActError
+from governance.lifecycle import Event
 from tasks.acts import sign_act
 from tasks.errors import IdentityError
 from tasks.ledger import Ledger

@@ -13,13 +13,14 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Any, Protocol
 
-from editors.acts import read_act
 from editors.digests import digest_of
-from editors.envelopes import claimed, digest_of_envelope, fingerprint
-from editors.errors import ForgedError, UntrustedError
-from editors.events import EMPTY, Head, Row, head_of, until
-from editors.identities import Identity, identity_of, normalised
-from editors.lifecycle import Entity
+from editors.errors import UntrustedError
+from governance.acts import read_act
+from governance.envelopes import claimed, digest_of_envelope, fingerprint
+from governance.errors import ForgedError
+from governance.events import EMPTY, Head, Row, head_of, until
+from governance.identities import Identity, identity_of, normalised
+from governance.lifecycle import Entity
 
 REVOKE_PERSON = "revoke person"
 """What an administrator signs who revokes somebody."""

@@ -16,8 +16,8 @@ from typing import Any, Literal, get_args
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from editors.envelopes import claimed, fingerprint, public_key, sign, statement, subject_of, verify
-from editors.errors import ForgedError, RoleError, UnclearNameError
+from governance.envelopes import claimed, fingerprint, public_key, sign, statement, subject_of, verify
+from governance.errors import ForgedError, RoleError, UnclearNameError
 
 CERTIFICATE = "urn:corrigenda:certificate:v1"
 LONGEST_NAME = 100

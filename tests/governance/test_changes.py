@@ -6,18 +6,18 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from editors.acts import ACT
-from editors.changes import (
+from editors.digests import digest_of
+from governance.acts import ACT
+from governance.changes import (
     check_changes,
     check_editing,
     check_entered_once,
     content_digest,
     submissions_of,
 )
-from editors.digests import digest_of
-from editors.envelopes import claimed, new_key, public_key, sign, statement
-from editors.errors import ForgedError, UnaskedError
-from editors.identities import Identity
+from governance.envelopes import claimed, new_key, public_key, sign, statement
+from governance.errors import ForgedError, UnaskedError
+from governance.identities import Identity
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 KEY = new_key()

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from editors.errors import LockFileError
-from editors.lockfile import Pin, check_name, check_pinned, read_lock, write_lock
+from consuming.errors import LockError
+from consuming.lockfile import Pin, check_name, check_pinned, read_lock, write_lock
 
 A, B, C = "a" * 64, "b" * 64, "c" * 64
 PINS = {
@@ -84,7 +84,7 @@ def test_a_lock_file_that_can_not_be_written_is_left_as_it_was(path, monkeypatch
 )
 def test_a_lock_file_that_is_none_is_refused_naming_place_and_way_out(path, text, match):
     path.write_text(text, encoding="latin-1")
-    with pytest.raises(LockFileError, match=f"{path}.*{match}") as told:
+    with pytest.raises(LockError, match=f"{path}.*{match}") as told:
         read_lock(path)
     assert "take corrigenda.lock back from version control, or delete it and run 'corrigenda lock NAME'" in str(
         told.value
@@ -95,11 +95,11 @@ def test_a_link_or_a_folder_is_no_lock_file(path):
     write_lock(path.with_name("elsewhere"), PINS)
     for place in ("elsewhere", "nowhere"):
         path.symlink_to(path.with_name(place))
-        with pytest.raises(LockFileError, match=f"{path} is a link or no plain file"):
+        with pytest.raises(LockError, match=f"{path} is a link or no plain file"):
             read_lock(path)
         path.unlink()
     path.mkdir()
-    with pytest.raises(LockFileError, match=f"{path} is a link or no plain file"):
+    with pytest.raises(LockError, match=f"{path} is a link or no plain file"):
         read_lock(path)
 
 
@@ -109,7 +109,7 @@ def test_what_is_not_what_an_entry_pins_is_refused_naming_both(what):
     check_pinned(pin, pin, entry="it")
     changed = {name: getattr(pin, name) for name in ("candidate", "position", "patch", "root")}
     other = Pin(**changed | {what: 9 if what == "position" else "d" * 64})
-    with pytest.raises(LockFileError, match=rf"^it pins the {what} (3|a+|b+|c+), and there is (9|d+)\."):
+    with pytest.raises(LockError, match=rf"^it pins the {what} (3|a+|b+|c+), and there is (9|d+)\."):
         check_pinned(pin, other, entry="it")
 
 
@@ -127,5 +127,5 @@ def test_a_name_can_be_pinned(name):
     "name", [A, "assistant", "assistant@", "@x", "a/0", "a/b", "../a@b", 'a"@b', "a\n@b", "a/1/2", ""]
 )
 def test_what_names_no_version_can_not_be_pinned(name):
-    with pytest.raises(LockFileError, match="lock a name instead" if name == A else "names no version"):
+    with pytest.raises(LockError, match="lock a name instead" if name == A else "names no version"):
         check_name(name)

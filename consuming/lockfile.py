@@ -21,9 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from consuming.errors import LockError
 from editors.atomic import write_atomically
 from editors.digests import DIGEST
-from editors.errors import LockFileError
 
 FORMAT = 1
 HEADER = "# Written by 'corrigenda lock NAME', which moves an entry to what NAME stands for then. Commit this file.\n"
@@ -56,22 +56,22 @@ def read_lock(path: Path) -> dict[str, Pin]:
     """Read a lock file; where there is none, nothing is pinned.
 
     Raises:
-        LockFileError: it is a link or no plain file, is damaged, or has an entry that is none.
+        LockError: it is a link or no plain file, is damaged, or has an entry that is none.
     """
     if path.is_symlink() or (path.exists() and not path.is_file()):
-        raise LockFileError(f"{path} is a link or no plain file, and a lock file is one; {_way_out(path)}")
+        raise LockError(f"{path} is a link or no plain file, and a lock file is one; {_way_out(path)}")
     if not path.exists():
         return {}
     try:
         content = tomllib.loads(path.read_bytes().decode("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         # Of the second are bad TOML, which names the line, and bad UTF-8.
-        raise LockFileError(f"{path} can't be read: {error}; {_way_out(path)}") from error
+        raise LockError(f"{path} can't be read: {error}; {_way_out(path)}") from error
     if (found := content.get("format")) != FORMAT:
-        raise LockFileError(f"{path} has format {found!r}, and this Corrigenda reads {FORMAT}; {_way_out(path)}")
+        raise LockError(f"{path} has format {found!r}, and this Corrigenda reads {FORMAT}; {_way_out(path)}")
     entries = content.get("release", {})
     if content.keys() - {"format", "release"} or not isinstance(entries, dict):
-        raise LockFileError(f"{path} holds something else than entries [release.NAME]; {_way_out(path)}")
+        raise LockError(f"{path} holds something else than entries [release.NAME]; {_way_out(path)}")
     return {name: _pin(name, entry, path) for name, entry in cast(dict[str, Any], entries).items()}
 
 
@@ -95,12 +95,12 @@ def check_name(name: str) -> None:
     """Refuse to pin what is no name, or pins itself.
 
     Raises:
-        LockFileError: it is a digest, or neither model@alias nor model/number.
+        LockError: it is a digest, or neither model@alias nor model/number.
     """
     if DIGEST.fullmatch(name):
-        raise LockFileError(f"{name[:12]}… is a digest, which stands for one candidate for ever; lock a name instead")
+        raise LockError(f"{name[:12]}… is a digest, which stands for one candidate for ever; lock a name instead")
     if not NAME.fullmatch(name):
-        raise LockFileError(f"{name!r} names no version that can be pinned; write model@alias or model/number")
+        raise LockError(f"{name!r} names no version that can be pinned; write model@alias or model/number")
 
 
 def check_pinned(pin: Pin, found: Pin, *, entry: str) -> None:
@@ -112,12 +112,12 @@ def check_pinned(pin: Pin, found: Pin, *, entry: str) -> None:
         entry: the lock file and the entry, for the message.
 
     Raises:
-        LockFileError: the message names what differs.
+        LockError: the message names what differs.
     """
     for what in ("candidate", "position", "patch", "root"):
         wanted, got = getattr(pin, what), getattr(found, what)
         if wanted and wanted != got:
-            raise LockFileError(
+            raise LockError(
                 f"{entry} pins the {what} {wanted}, and there is {got or 'none'}. Find out who changed which of the "
                 "two; 'corrigenda lock NAME' pins what the name stands for now"
             )
@@ -126,16 +126,16 @@ def check_pinned(pin: Pin, found: Pin, *, entry: str) -> None:
 def _pin(name: str, entry: object, path: Path) -> Pin:
     where = f'{path}, entry "{name}"'
     if not NAME.fullmatch(name):
-        raise LockFileError(f"{where}: is no model@alias and no model/number; {_way_out(path)}")
+        raise LockError(f"{where}: is no model@alias and no model/number; {_way_out(path)}")
     given = cast(dict[str, Any], entry) if isinstance(entry, dict) else {}
     if odd := {*REQUIRED} - given.keys() or given.keys() - {*REQUIRED, *OPTIONAL}:
         wrong = "lacks" if odd <= {*REQUIRED} else "holds an unknown"
-        raise LockFileError(f"{where}: {wrong} {sorted(odd)[0]!r}; {_way_out(path)}")
+        raise LockError(f"{where}: {wrong} {sorted(odd)[0]!r}; {_way_out(path)}")
     for what in given.keys() - {"position"}:
         if not (isinstance(given[what], str) and DIGEST.fullmatch(given[what])):
-            raise LockFileError(f"{where}: its {what} {given[what]!r} is not 64 hexadecimal digits; {_way_out(path)}")
+            raise LockError(f"{where}: its {what} {given[what]!r} is not 64 hexadecimal digits; {_way_out(path)}")
     if type(given["position"]) is not int or given["position"] < 1:
-        raise LockFileError(f"{where}: its position {given['position']!r} is no number of a release; {_way_out(path)}")
+        raise LockError(f"{where}: its position {given['position']!r} is no number of a release; {_way_out(path)}")
     return Pin(**given)
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from editors.digests import canonical_json, sha256_bytes
 from editors.errors import UnprovenError
-from editors.evidence import gather, record_key, signature_key
 from editors.folders import files_of
+from governance.evidence import gather, record_key, signature_key
 
 
 class Shelf:

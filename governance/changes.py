@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from editors.acts import Act, Asked, check_act, read_act
 from editors.digests import digest_of
-from editors.errors import ForgedError, SpentActError, UnaskedError, UntrustedError
-from editors.events import Row, until
-from editors.history import Past
-from editors.lifecycle import ACTOR, in_utc
-from editors.receipts import SKEW
+from editors.errors import UntrustedError
+from governance.acts import Act, Asked, check_act, read_act
+from governance.errors import ForgedError, SpentActError, UnaskedError
+from governance.events import Row, until
+from governance.history import Past
+from governance.lifecycle import ACTOR, in_utc
+from governance.receipts import SKEW
 
 Facts = Mapping[str, Mapping[str, Any]]
 """The facts of a release or candidate as they were submitted, by their ids."""

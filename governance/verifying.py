@@ -15,34 +15,28 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
 
+from editors.contents import DTYPES, FORMS, MEASURED, content_of, is_written, json_of, named_content, naming, object_in
 from editors.digests import sha256_bytes, sha256_file
-from editors.errors import RoleError, UnprovenError
-from editors.evidence import (
+from editors.errors import UnprovenError
+from editors.folders import files_of
+from governance.errors import RoleError
+from governance.evidence import (
     CANDIDATE,
     CARD,
-    DTYPES,
     FOLDER,
     FORMAT,
-    FORMS,
-    MEASURED,
     NEWEST,
     OF_CANDIDATE,
     RELEASE,
     bundle_file,
     certificate_file,
     named_by,
-    naming,
-    object_in,
     signed_folder,
     signer_file,
 )
-from editors.folders import files_of
-from editors.identities import Identity, identity_of
-from editors.receipts import check_receipts, quorum_of
-from editors.signing import verify_folder
-
-WRITTEN = ("*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json")
-"""Files of a pulled folder that are written anew; every other one is the base's own, byte for byte."""
+from governance.identities import Identity, identity_of
+from governance.receipts import check_receipts, quorum_of
+from governance.signing import verify_folder
 
 NAMED = 5
 
@@ -292,11 +286,6 @@ def check_signer(certificate: Mapping[str, Any], root: str) -> Identity:
     return identity
 
 
-def is_written(name: str) -> bool:
-    """Whether a file of a pulled folder, by its path there, is written anew, and not copied from the base."""
-    return "/" not in name and any(Path(name).match(pattern) for pattern in WRITTEN)
-
-
 def files_of_chain(chain: Sequence[Link], evidence: Path) -> set[Path]:
     """What belongs to the releases of a chain: what is signed, the signatures, and what their manifests name."""
     found: set[Path] = set()
@@ -305,39 +294,6 @@ def files_of_chain(chain: Sequence[Link], evidence: Path) -> set[Path]:
         found |= {bundle_file(evidence, link.position), signer_file(evidence, link.position)}
         found |= named_by(evidence, link.record).keys()
     return found
-
-
-def named_content(file: Path, digest: str) -> bytes:
-    """The content of a file that a manifest names by digest.
-
-    Raises:
-        UnprovenError: it is missing, or another one.
-    """
-    content = content_of(file)
-    if (found := sha256_bytes(content)) != digest:
-        raise UnprovenError(f"{file}: the manifest names sha256 {digest}, got {found}")
-    return content
-
-
-def json_of(file: Path) -> dict[str, Any]:
-    """The JSON object that a file holds.
-
-    Raises:
-        UnprovenError: it holds none, or says something twice.
-    """
-    return object_in(content_of(file), file)
-
-
-def content_of(file: Path) -> bytes:
-    """The content of a file.
-
-    Raises:
-        UnprovenError: it can't be read.
-    """
-    try:
-        return file.read_bytes()
-    except (OSError, ValueError) as error:
-        raise UnprovenError(f"{file} is missing, or can't be read: {error}") from error
 
 
 def _check_link(link: Link, before: Link | None) -> None:

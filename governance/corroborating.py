@@ -14,7 +14,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
-from editors.changes import (
+from editors.contents import content_of, named_content, naming
+from editors.digests import digest_of
+from editors.errors import UnprovenError, UntrustedError
+from governance.changes import (
     Facts,
     check_changes,
     check_editing,
@@ -23,15 +26,14 @@ from editors.changes import (
     submissions_of,
     submitting,
 )
-from editors.digests import digest_of
-from editors.envelopes import claimed, digest_of_envelope, verify
-from editors.errors import ForgedError, UnprovenError, UntrustedError
-from editors.events import Row
-from editors.evidence import CANDIDATE, EVENTS, FOLDER, RELEASE, certificate_file, corrections_file, naming, signer_file
-from editors.history import History, last_opening, receipts_since, who_took_part
-from editors.identities import normalised
-from editors.receipts import BOUND_TO, check_receipts, quorum_of
-from editors.verifying import Link, content_of, named_content
+from governance.envelopes import claimed, digest_of_envelope, verify
+from governance.errors import ForgedError
+from governance.events import Row
+from governance.evidence import CANDIDATE, EVENTS, FOLDER, RELEASE, certificate_file, corrections_file, signer_file
+from governance.history import History, last_opening, receipts_since, who_took_part
+from governance.identities import normalised
+from governance.receipts import BOUND_TO, check_receipts, quorum_of
+from governance.verifying import Link
 
 UNSIGNED = ("editing",)
 """What of a fact is not compared with the event that submitted it: how it is edited."""

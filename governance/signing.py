@@ -32,8 +32,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from editors.digests import canonical_json, sha256_file
-from editors.errors import ForgedError, KeyFileError
 from editors.folders import files_of
+from governance.errors import ForgedError, KeyFileError
 
 RELEASE_SIGNER = "release signer"
 """The name under which the root certifies what releases are signed with."""

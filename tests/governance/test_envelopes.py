@@ -8,7 +8,7 @@ from google.protobuf import json_format
 from in_toto_attestation.v1 import statement_pb2
 from in_toto_attestation.v1.statement import Statement
 
-from editors.envelopes import (
+from governance.envelopes import (
     claimed,
     fingerprint,
     key_of,
@@ -21,7 +21,7 @@ from editors.envelopes import (
     statement,
     verify,
 )
-from editors.errors import ForgedError, KeyFileError
+from governance.errors import ForgedError, KeyFileError
 
 TEXT = statement("urn:test", subject={"thing": "ab" * 32}, predicate={"says": "Zürich", "n": 1})
 

@@ -6,13 +6,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from editors.acts import ACT
 from editors.digests import digest_of
-from editors.envelopes import claimed, digest_of_envelope, fingerprint, new_key, public_key, sign, statement
-from editors.events import GENESIS
-from editors.history import History, last_opening, receipts_since, who_took_part
-from editors.identities import Identity, certify
-from editors.lifecycle import flaw_of_transition
+from governance.acts import ACT
+from governance.envelopes import claimed, digest_of_envelope, fingerprint, new_key, public_key, sign, statement
+from governance.events import GENESIS
+from governance.history import History, last_opening, receipts_since, who_took_part
+from governance.identities import Identity, certify
+from governance.lifecycle import flaw_of_transition
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 ROOT = new_key()

@@ -28,7 +28,7 @@ from securesystemslib.exceptions import FormatError, VerificationError
 from securesystemslib.signer import CryptoSigner, SSlibKey  # pyright: ignore[reportPrivateImportUsage]
 
 from editors.digests import canonical_json, digest_of, sha256_bytes
-from editors.errors import ForgedError, KeyFileError
+from governance.errors import ForgedError, KeyFileError
 
 _LIBRARY: Any = Envelope  # which annotates its dictionaries in part
 PAYLOAD_TYPE = "application/vnd.in-toto+json"

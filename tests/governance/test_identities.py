@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from editors.envelopes import fingerprint, new_key, public_key, sign, statement
-from editors.errors import ForgedError, RoleError, UnclearNameError
-from editors.identities import CERTIFICATE, Identity, certify, check_name, identity_of, normalised
+from governance.envelopes import fingerprint, new_key, public_key, sign, statement
+from governance.errors import ForgedError, RoleError, UnclearNameError
+from governance.identities import CERTIFICATE, Identity, certify, check_name, identity_of, normalised
 
 ROOT = new_key()
 PINNED = fingerprint(public_key(ROOT))

@@ -15,8 +15,9 @@ from typing import Any, Literal
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from editors.envelopes import claimed, digest_of_envelope, sign, statement, subject_of, verify
-from editors.errors import (
+from editors.errors import UntrustedError
+from governance.envelopes import claimed, digest_of_envelope, sign, statement, subject_of, verify
+from governance.errors import (
     ElsewhereError,
     ExpiredReceiptError,
     ForgedError,
@@ -24,9 +25,8 @@ from editors.errors import (
     ObjectionError,
     QuorumError,
     RoleError,
-    UntrustedError,
 )
-from editors.identities import Identity, normalised
+from governance.identities import Identity, normalised
 
 RECEIPT = "urn:corrigenda:receipt:v1"
 REVIEW_SERVICE = "promoter"

@@ -18,9 +18,9 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from editors.envelopes import new_key, pem_of
-from editors.errors import ForgedError, KeyFileError
-from editors.signing import Signing, new_release_key, release_public, sign_folder, sigstore_public, verify_folder
+from governance.envelopes import new_key, pem_of
+from governance.errors import ForgedError, KeyFileError
+from governance.signing import Signing, new_release_key, release_public, sign_folder, sigstore_public, verify_folder
 
 KEY = new_release_key()
 PUBLIC = release_public(KEY, place="here")

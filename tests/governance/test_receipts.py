@@ -7,11 +7,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-import editors.receipts
-from editors.envelopes import new_key, public_key
-from editors.errors import ForgedError, ObjectionError, QuorumError
-from editors.identities import Identity
-from editors.receipts import Receipt, check_receipts, make, quorum_of, receipt_of
+import governance.receipts
+from governance.envelopes import new_key, public_key
+from governance.errors import ForgedError, ObjectionError, QuorumError
+from governance.identities import Identity
+from governance.receipts import Receipt, check_receipts, make, quorum_of, receipt_of
 
 NOON = datetime(2026, 11, 29, 12, tzinfo=UTC)
 KEYS = {name: new_key() for name in ("grace", "henry", "ada", "promoter", "eve")}
@@ -189,12 +189,12 @@ ATTACKS = {
 def test_an_attack_is_refused_by_its_check_and_succeeds_without_it(monkeypatch, how, given, why, check):
     forged = by(**{"name": "Grace"} | given)
     refused(forged, **how, match=why)
-    monkeypatch.setattr(editors.receipts, check, lambda *args, **kwargs: None)
+    monkeypatch.setattr(governance.receipts, check, lambda *args, **kwargs: None)
     assert len(approvals(forged, **how)) == 1
 
 
 def test_a_forged_signature_is_refused_by_verifying_and_succeeds_without(monkeypatch):
     forged = by("Grace", "eve")
     refused(forged, match="does not hold")
-    monkeypatch.setattr(editors.receipts, "verify", lambda envelope, keys: editors.receipts.claimed(envelope))
+    monkeypatch.setattr(governance.receipts, "verify", lambda envelope, keys: governance.receipts.claimed(envelope))
     assert approvals(forged) == {"Grace"}

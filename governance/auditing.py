@@ -14,7 +14,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from editors.corroborating import (
+from editors.contents import content_of, json_of, named_content, naming
+from editors.errors import UnprovenError
+from editors.folders import files_of
+from governance.corroborating import (
     check_acts,
     check_asked,
     check_decisions,
@@ -22,10 +25,9 @@ from editors.corroborating import (
     check_people,
     submitted_in,
 )
-from editors.envelopes import fingerprint
-from editors.errors import UnprovenError
-from editors.events import Chain, read_lines
-from editors.evidence import (
+from governance.envelopes import fingerprint
+from governance.events import Chain, read_lines
+from governance.evidence import (
     AUDIT,
     CANDIDATE,
     EVENTS,
@@ -36,22 +38,11 @@ from editors.evidence import (
     act_file,
     certificate_file,
     corrections_file,
-    naming,
     report_file,
     submitted_file,
 )
-from editors.folders import files_of
-from editors.history import History
-from editors.verifying import (
-    Link,
-    Report,
-    check_files,
-    content_of,
-    files_of_chain,
-    json_of,
-    named_content,
-    verify_chain,
-)
+from governance.history import History
+from governance.verifying import Link, Report, check_files, files_of_chain, verify_chain
 
 AGAIN = "have it exported again"
 

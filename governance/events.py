@@ -15,7 +15,7 @@ from typing import Any
 
 from editors.digests import canonical_json, digest_of
 from editors.errors import UnprovenError
-from editors.lifecycle import flaw_of_transition
+from governance.lifecycle import flaw_of_transition
 
 GENESIS = "0" * 64
 COLUMNS: Mapping[str, type] = {

@@ -13,11 +13,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from editors.digests import digest_of
-from editors.envelopes import claimed, subject_of, verify
-from editors.errors import ForgedError, RoleError, SpentActError
-from editors.identities import Identity, Role, normalised
-from editors.lifecycle import Event, in_utc
-from editors.receipts import SKEW, YEARS
+from governance.envelopes import claimed, subject_of, verify
+from governance.errors import ForgedError, RoleError, SpentActError
+from governance.identities import Identity, Role, normalised
+from governance.lifecycle import Event, in_utc
+from governance.receipts import SKEW, YEARS
 
 ACT = "urn:corrigenda:act:v1"
 LIFE = timedelta(hours=1)

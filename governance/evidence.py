@@ -15,15 +15,14 @@ newest one's files, the report and the corrections of every release, and the act
 
 from __future__ import annotations
 
-import json
 import shutil
-from collections.abc import Generator, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
+from editors.contents import naming, object_in
 from editors.digests import canonical_json
-from editors.errors import EditorError, UnprovenError
+from editors.errors import UnprovenError
 
 FORMAT = 2
 """Of a release's manifest."""
@@ -36,16 +35,6 @@ AUDIT = "corrigenda-audit.json"
 EVENTS, ROOT, README = "events.jsonl", "root.pub", "README.md"
 """What an audit's export holds beside its card and its evidence."""
 FOLDER = "evidence"
-FORMS: dict[str, tuple[str, ...]] = {
-    "model": (),
-    "checkpoint": (),
-    "adapter": ("adapter_config.json", "adapter_model.safetensors"),
-    "patch": ("README.md", "patch.safetensors"),
-}
-"""What a release can be had as: with its base's files, or as the named ones alone."""
-DTYPES = ("float32", "bfloat16")
-MEASURED = ("adapter", "checkpoint")
-"""Forms that may lose something, and can be had in another precision than the first."""
 RELEASE, CANDIDATE = "release.json", "candidate.json"
 NEWEST = {"patch": "patch.safetensors", "report": "report.json", "corrections": "corrections.jsonl"}
 """Files of the newest release alone, by what its manifest calls them."""
@@ -172,53 +161,10 @@ def gather_releases(candidate: str, source: Source, evidence: Path) -> Iterator[
         yield record
 
 
-@contextmanager
-def naming(what: Path | str) -> Generator[None]:
-    """Say of what is read that it is no such thing, where it is not.
-
-    Raises:
-        UnprovenError: the message names it.
-    """
-    try:
-        yield
-    except UnprovenError:
-        raise
-    except (EditorError, KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
-        why = f"no {error}" if isinstance(error, KeyError) else str(error) or type(error).__name__
-        raise UnprovenError(f"{what}: {why}") from error
-
-
-def object_in(content: bytes, what: Path | str) -> dict[str, Any]:
-    """The JSON object that some bytes are.
-
-    Args:
-        content: the bytes.
-        what: where they are from, for the message.
-
-    Raises:
-        UnprovenError: they are none, or say something twice.
-    """
-    with naming(what):
-        try:
-            found = json.loads(content, object_pairs_hook=_each_once)
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise UnprovenError(f"{what} is no JSON: {error}") from error
-        if not isinstance(found, dict):
-            raise UnprovenError(f"{what} holds no JSON object")
-        return cast(dict[str, Any], found)
-
-
 def write_file(file: Path, content: bytes) -> None:
     """Write a file, and the folders that it lies in."""
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(content)
-
-
-def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("it says something twice")
-    return found
 
 
 def _gather_one(candidate: str, position: int, source: Source, evidence: Path) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import pytest
 
 from editors.digests import digest_of
 from editors.errors import UnprovenError
-from editors.events import EMPTY, GENESIS, digest_of_row, flaw_of_link, head_of, line_of, read_lines
+from governance.events import EMPTY, GENESIS, digest_of_row, flaw_of_link, head_of, line_of, read_lines
 
 
 def row(seq: int = 1, *, previous: str = GENESIS, at: datetime = datetime(2026, 1, 1, 12, tzinfo=UTC), **more) -> dict:
