@@ -126,6 +126,12 @@ def _show_sweep(console: Console, found: Sweep, trace: MlpTrace | None) -> None:
         foretold = trace.foretells(found)
         over = f"over {foretold.layers} layers: {foretold.correlation:+.2f}"
         console.print(f"rank correlation of score and MLP trace at the {ROLE} {over}", highlight=False)
+    console.print(
+        "several layers share the work: try some around the best with CORRIGENDA_LAYERS='[...]' corrigenda benchmark",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
 
 
 def _base(console: Console) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:

@@ -118,6 +118,7 @@ def test_a_suggestion_ranks_layers_beside_the_trace(locate, records, average, tm
     assert (found["trace"]["facts"], found["trace"]["layers"]) == (7, 5)
     assert found["trace"]["effects"]["8"] == 0.08
     assert "rank correlation of score and MLP trace at the last subject token over 5 layers" in done.output
+    assert "try some around the best with CORRIGENDA_LAYERS='[...]' corrigenda benchmark" in done.output
     assert (tmp_path / "out" / "suggest.png").read_bytes().startswith(PNG)
 
 
