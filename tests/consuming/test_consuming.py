@@ -515,8 +515,9 @@ def test_a_service_whose_name_is_pinned_says_so_and_does_not_follow_it(releases,
             while not (url := re.search(r"http://\S+(?=/v1)", told)):
                 told += process.stdout.readline()
                 assert process.poll() is None, told
-            first = httpx.get(f"{url[0]}/health").json()
-            while (later := httpx.get(f"{url[0]}/health").json())["checked"] == first["checked"]:
+            health = lambda: httpx.get(f"{url[0]}/health", timeout=60).json()  # noqa: E731
+            first = health()
+            while (later := health())["checked"] == first["checked"]:
                 time.sleep(0.2)
         finally:
             process.terminate()

@@ -155,9 +155,11 @@ def driver(stack) -> Iterator[subprocess.Popen]:
             env={**os.environ, "PREFECT_LOGGING_LEVEL": "ERROR", "PYTHONPATH": str(Path(__file__).parents[2])},
         ) as process,
     ):
-        assert process.stdout.readline() == "ready\n", f"the driver did not start; see {log}"
-        yield process
-        process.stdin.close()
+        try:
+            assert process.stdout.readline() == "ready\n", f"the driver did not start; see {log}"
+            yield process
+        finally:
+            process.kill()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

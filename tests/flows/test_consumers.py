@@ -91,9 +91,10 @@ def served(releases, environment, tiny_platform) -> Iterator[str]:
     command += ["--port", "0", "--every", "1"]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        line = process.stdout.readline()
-        yield re.search(r"http://\S+(?=/v1)", line)[0]
-        process.terminate()
+        try:
+            yield re.search(r"http://\S+(?=/v1)", process.stdout.readline())[0]
+        finally:
+            process.terminate()
         assert process.wait(60) == -signal.SIGTERM, "what was begun is ended, and then the signal takes effect"
 
 
@@ -144,7 +145,7 @@ def test_while_releases_follow_each_other_no_request_fails_and_no_answer_is_unve
         releases.make(number)
     pulled = [json.loads(line) for each in pullers for line in each.communicate(timeout=600)[0].splitlines()]
     assert [each.returncode for each in pullers] == [0] * PULLERS
-    while httpx.get(f"{served}/health").json()["candidate"] != releases.made[-1]:
+    while httpx.get(f"{served}/health", timeout=60).json()["candidate"] != releases.made[-1]:
         threading.Event().wait(1)
     last = httpx.post(f"{served}/v1/completions", json={"model": name, "prompt": "Paris"}, timeout=60).json()
     assert last["system_fingerprint"] == releases.made[-1]

@@ -46,7 +46,7 @@ def test_the_demo_starts_a_stack_and_takes_the_corrections_in_on_it(newcomer, tm
         cwd=Path(__file__).parent.parent.parent,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=1200,
     )
     assert done.returncode == 1
     assert "expired on 2001-01-01" in done.stdout + done.stderr

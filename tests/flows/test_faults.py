@@ -69,12 +69,15 @@ def during(monkeypatch, task: str, action) -> None:
 
 
 def test_a_store_that_comes_back_is_waited_for(queued, stack, monkeypatch):
+    back = threading.Timer(3, start_part, [stack.home, "s3"], {"report": print})
+
     def outage():
         stop_part(stack.home, "s3", report=print)
-        threading.Timer(3, start_part, [stack.home, "s3"], {"report": print}).start()
+        back.start()
 
     during(monkeypatch, "open_candidate_task", outage)
     refresh()
+    back.join()
     assert states(queued) == ["in candidate", "in candidate"]
 
 

@@ -162,12 +162,12 @@ def second_release(first_release, ledger, console, person, grace, tmp_path_facto
         return candidate
     with get_client(sync_client=True) as client:
         person.runs(client.read_deployment_by_name("refresh/refresh").id)
-    wait_until(lambda: the_open_candidate(ledger) is not None, seconds=900)
+    wait_until(lambda: the_open_candidate(ledger) is not None, seconds=1500)
     candidate = the_open_candidate(ledger).key
-    run, code = paused_run(candidate, wait_seconds=120).id, pyotp.TOTP(grace).now
+    run, code = paused_run(candidate, wait_seconds=600).id, pyotp.TOTP(grace).now
     answer = {"decision": "approve", "reviewer": "Grace", "code": code, "comment": "seen in the browser"}
     person.answers(run, **answer, picture="review")
-    wait_until(lambda: champion().tags["corrigenda.candidate"] == candidate, seconds=120)
+    wait_until(lambda: champion().tags["corrigenda.candidate"] == candidate, seconds=600)
     return candidate
 
 

@@ -63,7 +63,7 @@ def test_the_command_ends_with_one_line_and_exit_code_1(nowhere, tmp_path):
     environment |= {"CORRIGENDA_PREFECT_API_URL": nowhere, "CORRIGENDA_HOME": str(tmp_path)}
     program = "from flows.cli import main; main()"
     done = subprocess.run(
-        [sys.executable, "-c", program, "refresh"], env=environment, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", program, "refresh"], env=environment, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 1
     assert done.stderr.startswith(f"error: the Prefect server at {nowhere} doesn't answer")

@@ -288,9 +288,12 @@ def test_a_decision_stands_and_is_carried_out_though_its_reviewer_presses_ctrl_c
     program = f"{listening}; from flows.cli import main; main()"
     command = [sys.executable, "-c", program, "review", "approve", "--reviewer", "grace"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as terminal:
-        wait_until(lambda: not state_of(run).is_paused())
-        terminal.send_signal(signal.SIGINT)
-        told = " ".join(terminal.communicate(timeout=60)[0].split())
+        try:
+            wait_until(lambda: not state_of(run).is_paused())
+            terminal.send_signal(signal.SIGINT)
+            told = " ".join(terminal.communicate(timeout=300)[0].split())
+        finally:
+            terminal.kill()
     assert terminal.returncode == 130
     assert f"your decision to approve candidate {candidate[:12]} is recorded and stands" in told
     house.waits_for(candidate, "promoted")

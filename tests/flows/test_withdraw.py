@@ -226,7 +226,7 @@ def test_facts_whose_time_has_ended_leave(platform):
     began = time.monotonic()
     platform.release(FRANCE)
     took = time.monotonic() - began
-    ends = datetime.now(UTC) + timedelta(seconds=15 + 2 * took)
+    ends = datetime.now(UTC) + timedelta(seconds=30 + 3 * took)
     platform.release(JAPAN | {"expires": ends.isoformat()})
     assert "nothing to do" in expire()
     time.sleep(max(0, (ends - datetime.now(UTC)).total_seconds()) + 1)

@@ -42,9 +42,9 @@ def candidate(kind: str, **data) -> Event:
     return Event(entity="candidate", key=DIGEST, kind=kind, actor="refresh", data=data)
 
 
-def until(condition, seconds: float = 20):
+def until(condition):
     """Wait until something holds; returns it."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + 120
     while not (found := condition()):
         assert time.monotonic() < deadline, "it did not come about in time"
         time.sleep(0.05)
@@ -183,7 +183,7 @@ tell("approved", candidate="c" * 64, text="from a process that ends at once", le
 
 def test_a_process_that_ends_at_once_still_tells_both_ways(hooked, ledger_url, receiver):
     receiver.seconds, receiver.statuses = 1.0, [503, 204]
-    subprocess.run([sys.executable, "-c", PROCESS, ledger_url], env=dict(os.environ), check=True, timeout=90)
+    subprocess.run([sys.executable, "-c", PROCESS, ledger_url], env=dict(os.environ), check=True, timeout=300)
     assert settled(hooked)[0].endswith("answered 204 (attempt 2)")
     told = until(
         lambda: [e for e in events_of(f"corrigenda.candidate.{DIGEST}") if "ends at once" in str(e["payload"])]
@@ -227,10 +227,10 @@ def test_an_event_fires_the_automation_which_notifies_through_a_block(ledger, re
     block.save(name)
     with prefect_client() as client:
         ensure_automation(client, block=f"custom-webhook/{name}")
-    time.sleep(2)  # the server reads its automations again every second or so
+    time.sleep(10)  # the server reads its automations again every second or so
     ledger.append([Event(entity="candidate", key=digest, kind="opened", actor="refresh")])
     tell("candidate-ready", candidate=digest, text="{{ 7 * 7 }} waits for you", ledger=ledger)
-    until(lambda: receiver.got, seconds=60)
+    until(lambda: receiver.got)
     shown = json.loads(receiver.got[0][1])
     assert shown == {"subject": "Corrigenda: candidate-ready", "body": "{{ 7 * 7 }} waits for you"}
     (event,) = until(lambda: events_of(f"corrigenda.candidate.{digest}"))  # stored some seconds after it fires

@@ -200,7 +200,7 @@ def test_a_request_that_is_too_long_or_does_not_say_how_long_it_is_is_not_read(u
 def test_what_was_asked_and_written_is_counted(url, post):
     post({"model": NAME, "prompt": "Paris", "max_tokens": 3})
     post({"model": "gpt", "prompt": "Paris"})
-    shown = httpx.get(f"{url}/metrics").text
+    shown = httpx.get(f"{url}/metrics", timeout=60).text
     assert 'corrigenda_requests_total{path="/v1/completions",status="200"} 1.0' in shown
     assert 'corrigenda_tokens_total{kind="written"} 3.0' in shown
     assert "corrigenda_release 1.0" in shown
@@ -212,11 +212,11 @@ def test_a_client_who_leaves_is_written_for_no_longer(url, service):
     with httpx.stream("POST", f"{url}/v1/completions", json=body, headers=headers) as given:
         next(given.iter_lines())
         assert service.writing == 1
-    ended = time.monotonic() + 5
+    ended = time.monotonic() + 60
     while service.writing and time.monotonic() < ended:
         time.sleep(0.02)
     assert service.writing == 0
-    assert 'written"} 400' not in httpx.get(f"{url}/metrics").text
+    assert 'written"} 400' not in httpx.get(f"{url}/metrics", timeout=60).text
 
 
 def test_a_new_release_answers_what_is_asked_next_and_ends_nothing_that_was_begun(client, service, releases):

@@ -118,7 +118,7 @@ def test_a_review_that_waits_when_reconcile_promotes_is_closed(platform, open_ma
     candidate = open_made()
     run = start_review(candidate)
     with get_client(sync_client=True) as client:
-        client.set_flow_run_state(run.id, Suspended(timeout_seconds=60, pause_key="decision-1"), force=True)
+        client.set_flow_run_state(run.id, Suspended(timeout_seconds=3600, pause_key="decision-1"), force=True)
     platform.trusted.receipt(candidate)
     platform.reconcile()
     assert platform.state(candidate) == "promoted"
@@ -130,7 +130,7 @@ def test_a_rejection_that_its_review_was_not_told_is_carried_out_also_when_its_t
     candidate = open_made()
     run = start_review(candidate)
     with get_client(sync_client=True) as client:
-        client.set_flow_run_state(run.id, Suspended(timeout_seconds=60, pause_key="decision-1"), force=True)
+        client.set_flow_run_state(run.id, Suspended(timeout_seconds=3600, pause_key="decision-1"), force=True)
     later = platform.settings.model_copy(update={"review_timeout_hours": 0.0}) if over else platform.settings
     platform.trusted.receipt(candidate, decision="reject")
     now = datetime.now(UTC)
@@ -311,7 +311,7 @@ def test_a_review_that_was_killed_before_it_had_a_form_is_replaced(platform, ope
     candidate = open_made()
     run = start_review(candidate)
     with get_client(sync_client=True) as client:
-        client.set_flow_run_state(run.id, Suspended(timeout_seconds=60, pause_key="decision-1"), force=True)
+        client.set_flow_run_state(run.id, Suspended(timeout_seconds=3600, pause_key="decision-1"), force=True)
     assert platform.reconcile(minutes=15) == [], "it may be just about to have one"
     (found,) = platform.reconcile()
     assert "has no form" in found.what

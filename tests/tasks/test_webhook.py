@@ -85,7 +85,7 @@ def test_a_slow_receiver_is_given_up_in_time(receiver, monkeypatch):
     began = time.monotonic()
     done = send(receiver, delays=(0.0,))
     assert not done.taken and "ReadTimeout (attempt 2)" in done.detail
-    assert time.monotonic() - began < 1.0
+    assert time.monotonic() - began < 2 * receiver.seconds
 
 
 def test_nobody_at_the_address_is_said_without_the_path(receiver):
