@@ -69,7 +69,7 @@ PACKAGED = {
             for part in (1, 2, 3, 4)
         },
         sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
-        layers=(0, 1, 2, 3),
+        layers=(2, 3, 4, 5, 6),
     ),
 }
 
