@@ -76,6 +76,14 @@ def test_rounds_are_told_of_in_order_with_a_picture_beside_the_report(call, tmp_
     assert out.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_joint_is_measured_at_the_layers_that_are_set_and_others_at_their_own(call, tmp_path, monkeypatch):
+    monkeypatch.setenv("CORRIGENDA_LAYERS", "[1, 3]")
+    out = tmp_path / "report.json"
+    for method, layers in (("joint", [1, 3]), ("memit", list(EDITORS["memit"].config().layers))):
+        assert call("--method", method, "--limit", "1", "--out", str(out)).exit_code == 0
+        assert json.loads(out.read_bytes())["setting"]["config"]["layers"] == layers
+
+
 def test_a_second_run_finds_the_material_of_the_base(call, home):
     call("--method", "memit", "--limit", "1")
     cache = home / "cache" / "material"
