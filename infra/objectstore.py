@@ -70,7 +70,7 @@ def options(layout: Layout, folder: Path) -> list[str]:
         f"-master.port.grpc={ports['master_grpc']}",
         "-master.telemetry=false",
         "-master.electionTimeout=1s",
-        "-master.volumeSizeLimitMB=1024",
+        "-master.volumeSizeLimitMB=128",  # each bucket takes seven, and room for each must be free
         "-volume.max=0",
         f"-volume.port={ports['volume']}",
         f"-volume.port.grpc={ports['volume_grpc']}",

@@ -15,7 +15,7 @@ import pytest
 from infra import stack as local
 from infra.errors import OtherCodeError, PartDiedError, PortTakenError, StackError
 from infra.layout import read_layout
-from infra.objectstore import BUCKET, admin_client
+from infra.objectstore import BUCKET, MLFLOW_BUCKET, admin_client
 from infra.postgres import connect
 from infra.processes import find, is_alive, marked, record_file
 from infra.settings import StackSettings
@@ -149,6 +149,21 @@ def test_what_the_store_has_acknowledged_survives_its_restart(home):
     start_part(home, "s3")
     stored = [store.get_object(Bucket=BUCKET, Key=f"candidates/{number}")["Body"].read() for number in range(50)]
     assert stored == [str(number).encode() for number in range(50)]
+
+
+def test_a_disk_with_three_gigabytes_left_holds_every_bucket(home):
+    folder = home / "s3"
+    folder.mkdir(parents=True)
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3g", "tmpfs", folder], check=False).returncode:
+        pytest.skip("mounting a small disk needs root")
+    try:
+        start_part(home, "s3")
+        store = admin_client(read_layout(home))
+        for bucket in (BUCKET, MLFLOW_BUCKET):
+            store.put_object(Bucket=bucket, Key="candidates/one", Body=b"one")
+    finally:
+        local.stop_part(home, "s3", report=print)
+        subprocess.run(["umount", folder], check=True)
 
 
 def test_the_database_keeps_its_rows_over_a_restart_with_a_client_connected(home):
