@@ -172,9 +172,13 @@ def is_marked(process: psutil.Process, home: Path, names: Collection[str] | None
 
 
 def is_alive(process: psutil.Process) -> bool:
-    """Say whether a process runs; one that ended and waits to be collected doesn't."""
+    """Say whether a process runs; one that ended and waits to be collected doesn't.
+
+    Where it was killed its first thread ends at once, and the others keep its files and ports for a moment.
+    """
     try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+        ended = process.status() == psutil.STATUS_ZOMBIE and process.num_threads() <= 1
+        return process.is_running() and not ended
     except psutil.NoSuchProcess:
         return False
 
