@@ -54,9 +54,13 @@ def base_of(model: Path | None, config: Config, *, progress: Progress) -> Prepar
     return prepared_base(folder_of(model), config, settings=on_cpu(), progress=progress)
 
 
-def on_cpu() -> Settings:
-    """Return the settings of this machine, on its CPU: GPU figures are another table."""
-    return Settings(device="cpu")
+def on_cpu(model: Path | None = None) -> Settings:
+    """Return the settings of this machine on its CPU, with another base if one is given.
+
+    GPU figures are another table.
+    """
+    settings = Settings(device="cpu")
+    return settings.model_copy(update={"model": str(model.absolute())}) if model else settings
 
 
 def cache() -> Path:

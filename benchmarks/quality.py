@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.ground import COUNTERFACT, folder_of, on_cpu, options, records_in, told_with_bars
+from benchmarks.ground import COUNTERFACT, console, on_cpu, options, records_in, told_with_bars
 from benchmarks.outcome import Outcome, conclude
 from tasks.benchmark import Request, benchmark
 
@@ -49,9 +49,10 @@ def main() -> None:
 
 
 def run(method: str, told) -> Report:
-    request = Request(data=told.data, method=method, model=folder_of(told.model), limit=told.limit)
+    request = Request(data=told.data, method=method, limit=told.limit)
     with told_with_bars() as progress:
-        return json.loads(benchmark(request, settings=on_cpu(), progress=progress).to_json())
+        found = benchmark(request, settings=on_cpu(told.model), progress=progress, report=console.print)
+    return json.loads(found.to_json())
 
 
 def outcomes(ours: Report, beside: Report) -> list[Outcome]:

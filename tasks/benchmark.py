@@ -20,7 +20,7 @@ from editors.models import load_model, weights_digest
 from editors.preparing import Prepared, Recipe
 from editors.records import read_records
 from editors.registry import EDITORS, Config
-from tasks.base import editor_of
+from tasks.base import Report, base_folder, editor_of
 from tasks.edit import EDITOR
 from tasks.machine import machine, peak_memory
 from tasks.material import prepared_here, recipe_of
@@ -41,7 +41,6 @@ class Request:
     Attributes:
         data: a file of records.
         method: a name of EDITORS, at its defaults; `joint` at the layers at which releases of the base are made.
-        model: a folder with the base.
         limit: how many records; all where it is None.
         rounds: into how many parts they are divided.
         sequential: edit each part into the edited model.
@@ -50,7 +49,6 @@ class Request:
 
     data: Path
     method: str
-    model: Path
     limit: int | None = None
     rounds: int = 1
     sequential: bool = False
@@ -102,15 +100,19 @@ class Benchmark:
         return canonical_json({**asdict(self.report), "setting": self.setting, "peak_memory_bytes": self.memory})
 
 
-def benchmark(request: Request, *, settings: Settings, progress: Progress) -> Benchmark:
-    """Edit records into a base with one method, and measure.
+def benchmark(
+    request: Request, *, settings: Settings, progress: Progress, report: Report = lambda line: None
+) -> Benchmark:
+    """Edit records into the base that the settings name with one method, and measure.
 
     Args:
         request: what to benchmark.
-        settings: device, seed and texts; and where the base's second moments, contexts and text are kept.
+        settings: base, device, seed and texts; and where the base's second moments, contexts and text are kept.
         progress: told of everything that takes long.
+        report: called with a line for what brings the base to this machine.
 
     Raises:
+        BaseModelError: there is no such base.
         RecordFileError: the data can't be read.
         InvalidConfigError: the records can't be divided into as many rounds; nothing has been loaded yet.
         EditorError: whatever the model or the method refuses.
@@ -118,18 +120,19 @@ def benchmark(request: Request, *, settings: Settings, progress: Progress) -> Be
     records = read_records(request.data, limit=request.limit)
     plan = Plan.of(records, rounds=request.rounds, asked=request.asked)
     config = editor_of(settings) if request.method == EDITOR else EDITORS[request.method].config()
-    base = prepared_base(request.model, config, settings=settings, progress=progress)
-    report = base.run(plan, config, sequential=request.sequential, progress=progress)
+    folder = base_folder(settings, report=report)
+    base = prepared_base(folder, config, settings=settings, progress=progress)
+    found = base.run(plan, config, sequential=request.sequential, progress=progress)
     setting = {
         **asdict(request),
         "data": request.data.name,
-        "model": request.model.name,
+        "model": folder.name,
         "data_sha256": sha256_file(request.data),
         "config": asdict(cast(Any, config)),
         "material": base.recipe.to_record(),
         "machine": machine(base.model.device),
     }
-    return Benchmark(report=report, setting=setting, memory=peak_memory(base.model.device))
+    return Benchmark(report=found, setting=setting, memory=peak_memory(base.model.device))
 
 
 def prepared_base(folder: Path, config: Config, *, settings: Settings, progress: Progress) -> PreparedBase:

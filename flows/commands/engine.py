@@ -69,7 +69,6 @@ def benchmark(
     """Measure an editor on published records: before and after, by probability, argmax and generation."""
     from editors.registry import EDITORS
     from flows.benchmark import bars, show
-    from tasks.base import base_folder
     from tasks.benchmark import Request, write
     from tasks.benchmark import benchmark as measure
 
@@ -80,12 +79,9 @@ def benchmark(
     settings = read_settings()
     if model:
         settings = settings.model_copy(update={"model": str(model.absolute())})
-    folder = base_folder(settings, report=say)
-    request = Request(
-        data=data, method=method, model=folder, limit=limit, rounds=rounds, sequential=sequential, asked=asked
-    )
+    request = Request(data=data, method=method, limit=limit, rounds=rounds, sequential=sequential, asked=asked)
     with bars(console) as progress:
-        found = measure(request, settings=settings, progress=progress)
+        found = measure(request, settings=settings, progress=progress, report=say)
     show(found, console)
     for path in write(found, out) if out else ():
         console.print(f"wrote {path}", highlight=False)

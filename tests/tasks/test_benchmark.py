@@ -96,9 +96,10 @@ def test_a_second_run_finds_the_material_of_the_base(call, home):
 def test_more_rounds_than_records_are_refused_before_the_model_is_loaded(tmp_path):
     data = tmp_path / "records.jsonl"
     data.write_text("\n".join(map(json.dumps, (RECORD, OTHER))))
-    request = Request(data=data, method="joint", model=tmp_path / "no model here", rounds=10)
+    request = Request(data=data, method="joint", rounds=10)
+    settings = Settings(home=tmp_path, device="cpu", model=str(tmp_path / "no model here"))
     with pytest.raises(InvalidConfigError, match="2 records can't be divided into 10 rounds"):
-        benchmark(request, settings=Settings(home=tmp_path, device="cpu"), progress=lambda what, done, total: None)
+        benchmark(request, settings=settings, progress=lambda what, done, total: None)
 
 
 @pytest.mark.parametrize(
