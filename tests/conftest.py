@@ -41,6 +41,15 @@ KEPT = ROOT / ".corrigenda"
 SHARED = ("bases", "cache/material")
 
 
+def until(condition: Callable[[], Any], *, seconds: float = 120) -> Any:
+    """Wait until something holds; returns it."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"it did not come about in {seconds:.0f} s"
+        time.sleep(0.1)
+    return found
+
+
 @pytest.fixture(scope="session")
 def base_folder() -> Path:
     """The real base model as a folder, converted once on this machine and kept."""

@@ -9,7 +9,6 @@ import hashlib
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pyotp
@@ -34,6 +33,7 @@ from tasks.reviews import paused_run
 from tasks.roots import root_key
 from tasks.settings import Settings
 from tasks.store import Store
+from tests.conftest import until
 
 pytestmark = [pytest.mark.stack, pytest.mark.model]
 
@@ -162,25 +162,18 @@ def second_release(first_release, ledger, console, person, grace, tmp_path_facto
         return candidate
     with get_client(sync_client=True) as client:
         person.runs(client.read_deployment_by_name("refresh/refresh").id)
-    wait_until(lambda: the_open_candidate(ledger) is not None, seconds=1500)
+    until(lambda: the_open_candidate(ledger) is not None, seconds=1500)
     candidate = the_open_candidate(ledger).key
     run, code = paused_run(candidate, wait_seconds=600).id, pyotp.TOTP(grace).now
     answer = {"decision": "approve", "reviewer": "Grace", "code": code, "comment": "seen in the browser"}
     person.answers(run, **answer, picture="review")
-    wait_until(lambda: champion().tags["corrigenda.candidate"] == candidate, seconds=600)
+    until(lambda: champion().tags["corrigenda.candidate"] == candidate, seconds=600)
     return candidate
 
 
 def champion():
     settings = Settings()
     return registry(settings).get_model_version_by_alias(settings.registered_model, "champion")
-
-
-def wait_until(done, *, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < deadline, f"still waiting after {seconds:.0f} s"
-        time.sleep(1)
 
 
 @pytest.mark.browser

@@ -11,8 +11,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -45,6 +46,7 @@ from tasks.register import find_version, registry
 from tasks.reviews import answer, close_reviews, paused_run, review_runs, start_review
 from tasks.settings import Settings, acting_as
 from tasks.store import Store
+from tests.conftest import until
 
 pytestmark = pytest.mark.stack
 
@@ -145,11 +147,7 @@ class House:
         return [self.ledger.standing("correction", key).state for key in keys]
 
 
-def wait_until(done: Callable[[], bool], *, seconds: float = 300) -> None:
-    deadline = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < deadline, f"still waiting after {seconds:.0f} s"
-        time.sleep(0.5)
+wait_until = partial(until, seconds=300)
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from types import SimpleNamespace
 
 import pytest
@@ -20,6 +19,7 @@ from governance.lifecycle import Event
 from tasks.asking import to_revoke
 from tasks.candidate import the_open_candidate
 from tasks.ledger import Ledger
+from tests.conftest import until
 
 pytestmark = pytest.mark.stack
 
@@ -65,9 +65,7 @@ def decides(tiny_platform, trusted, monkeypatch):
 
 def told(receiver, number: int) -> list[tuple[str, str]]:
     """The kinds told so far with their candidates, in the order in which they happened."""
-    deadline = time.monotonic() + 120
-    while len(receiver.got) < number and time.monotonic() < deadline:
-        time.sleep(0.05)
+    until(lambda: len(receiver.got) >= number)
     bodies = sorted((json.loads(body) for _, body, _ in receiver.got), key=lambda body: body["at"])
     return [(body["kind"], body["candidate"]) for body in bodies]
 
@@ -87,10 +85,7 @@ def test_a_candidates_way_is_told_step_by_step(ledger, receiver, submitted, deci
     assert sorted(told(receiver, 7)[3:]) == sorted(
         (kind, second) for kind in ("candidate-ready", "approved", "promoted", "revoked")
     )
-    deadline = time.monotonic() + 120
-    while (states := {s.state for s in ledger.standings("notice")}) != {"sent"}:  # which is said once it was answered
-        assert time.monotonic() < deadline, states
-        time.sleep(0.05)
+    until(lambda: {s.state for s in ledger.standings("notice")} == {"sent"})  # which is said once it was answered
 
 
 def test_a_rejection_is_told_and_so_is_what_was_overtaken(ledger, receiver, submitted, decides):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from datetime import timedelta
 
 import pytest
@@ -12,6 +11,7 @@ from tasks import news
 from tasks.collect import events_for
 from tasks.ledger import Ledger
 from tasks.news import tell_news, untold
+from tests.conftest import until
 
 pytestmark = pytest.mark.stack
 
@@ -76,10 +76,7 @@ def test_what_nobody_told_is_told_by_whoever_looks_next_and_once(ledger, happens
     tell_news(ledger)
     assert {s.key for s in ledger.standings("notice")} == {notice.id for notice in found}
     assert untold(ledger) == []
-    deadline = time.monotonic() + 120
-    while any(s.state != "sent" for s in ledger.standings("notice")):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    until(lambda: all(s.state == "sent" for s in ledger.standings("notice")))
 
 
 def test_a_candidate_that_is_decided_waits_for_nobody_and_one_that_was_overtaken_is_not_in_production(ledger):

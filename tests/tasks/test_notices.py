@@ -21,6 +21,7 @@ from tasks.errors import NoticeError
 from tasks.notices import pass_on_left, resend, tell
 from tasks.prefect_api import prefect_client
 from tasks.webhook import deliver
+from tests.conftest import until
 
 pytestmark = pytest.mark.stack
 
@@ -40,15 +41,6 @@ def hooked(ledger, receiver, monkeypatch):
 
 def candidate(kind: str, **data) -> Event:
     return Event(entity="candidate", key=DIGEST, kind=kind, actor="refresh", data=data)
-
-
-def until(condition):
-    """Wait until something holds; returns it."""
-    deadline = time.monotonic() + 120
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "it did not come about in time"
-        time.sleep(0.05)
-    return found
 
 
 def settled(ledger, number: int = 1) -> list[str]:
